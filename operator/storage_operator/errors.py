@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - the names say what happened and read as such where they are raised
 """The tree of errors that the operator and its command line raise.
 
 Errors are grouped by what a caller can do about them, not by where they come from:
@@ -31,7 +32,7 @@ class UserError(OperatorError):
         return f"{text}. {self.fix}" if self.fix else text
 
 
-class Refused(OperatorError):  # noqa: N818 - a decision with a reason, read as a verb where it is raised
+class Refused(OperatorError):
     """What was asked is not done; it becomes a condition and is not retried until something changes."""
 
     def __init__(self, reason: str, message: str) -> None:
@@ -55,7 +56,7 @@ class SecretNotOurs(Refused):
         self.name = name
 
 
-class Waiting(OperatorError):  # noqa: N818 - a state with a reason, read as a verb where it is raised
+class Waiting(OperatorError):
     """Something else has to happen first; it becomes a condition and is retried."""
 
     def __init__(self, reason: str, message: str, retry_after: float | None = None) -> None:
@@ -96,5 +97,5 @@ class ApiUnavailable(ApiError):
     """No usable answer: connection refused, time-out, throttled (429) or a server error (5xx); worth a retry."""
 
 
-class LeaseLost(OperatorError):  # noqa: N818 - an event more than an error; the process ends on it
+class LeaseLost(OperatorError):
     """Leadership ended: another candidate holds the Lease, or it could not be renewed in time."""
