@@ -1,0 +1,5 @@
+"""Fixtures of all tests live in plugins, one a subject, so that each test file names what it needs and imports nothing."""
+
+from __future__ import annotations
+
+pytest_plugins = ["tests.plugins.postgres"]
