@@ -103,17 +103,13 @@ class ApiClient:
 
     async def _load(self) -> None:
         configuration = Configuration()
-        path = self._kubeconfig or os.environ.get("KUBECONFIG") or ""
+        path = self._kubeconfig_path()
         try:
-            if path:
-                self._require_files(path)
-                await load_kube_config(config_file=path, client_configuration=configuration)
-            elif os.environ.get("KUBERNETES_SERVICE_HOST"):
-                load_incluster_config(client_configuration=configuration)
+            # The functions of kubernetes.aio.config carry no annotations.
+            if path is None:
+                load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
             else:
-                default = Path("~/.kube/config").expanduser()
-                self._require_files(str(default))
-                await load_kube_config(config_file=str(default), client_configuration=configuration)
+                await load_kube_config(config_file=path, client_configuration=configuration)  # type: ignore[no-untyped-call]
         except ConfigException as error:
             raise UserError(
                 "Cannot read the Kubernetes configuration", str(error), "Check --kubeconfig or KUBECONFIG."
@@ -122,15 +118,19 @@ class ApiClient:
         self._configuration = configuration
         self._loaded_at = time.monotonic()
 
-    @staticmethod
-    def _require_files(path: str) -> None:
-        names = [name for name in path.split(os.pathsep) if name]
-        if not any(Path(name).is_file() for name in names):
+    def _kubeconfig_path(self) -> str | None:
+        """Choose the file: the option, KUBECONFIG, none inside a pod, the user's default."""
+        path = self._kubeconfig or os.environ.get("KUBECONFIG") or ""
+        if not path and os.environ.get("KUBERNETES_SERVICE_HOST"):
+            return None
+        path = path or str(Path("~/.kube/config").expanduser())
+        if not any(Path(name).is_file() for name in path.split(os.pathsep) if name):
             raise UserError(
                 "There is no Kubernetes configuration",
                 f"{path} does not exist",
                 "Set KUBECONFIG or pass --kubeconfig; `llmspell dev up` starts a local control plane.",
             )
+        return path
 
     def new_session(
         self, response_class: type[aiohttp.ClientResponse] = aiohttp.ClientResponse
