@@ -156,6 +156,8 @@ class Lease:
         self._lease = lease
         try:
             if lease is None:
+                if self._holder_may_return():
+                    return False
                 await self._create(started)
                 return True
             if self._mine(lease) or self._expired(lease):
@@ -182,6 +184,10 @@ class Lease:
             return False
         lasting = max(float(spec.get("leaseDurationSeconds") or 0), self.timing.duration)
         return self._clock() - self._observed.seen_at >= lasting
+
+    def _holder_may_return(self) -> bool:
+        """Whether the holder of a Lease that somebody deleted may still be working, and about to make it again."""
+        return self._observed is not None and self._clock() - self._observed.seen_at < self.timing.duration
 
     async def _create(self, started: float) -> None:
         body = {
