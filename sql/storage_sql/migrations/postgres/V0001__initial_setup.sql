@@ -1,0 +1,203 @@
+-- name: initial_setup
+-- role: owner
+-- transactional: yes
+
+-- Functions are executable by PUBLIC unless their creator says otherwise once.
+ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+SET LOCAL ROLE {{ maintenance }};
+ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+-- The owner grants maintenance's few functions on, though it is no member of it.
+ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO {{ owner }} WITH GRANT OPTION;
+SET LOCAL ROLE {{ owner }};
+
+-- Control tables ----------------------------------------------------------------------------
+
+CREATE TABLE {{ schema }}.installation (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    id text COLLATE "C" NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    claimed_by jsonb
+);
+INSERT INTO {{ schema }}.installation (id) VALUES ({{ installation }});
+
+CREATE TABLE {{ schema }}.operator_lease (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    epoch bigint NOT NULL DEFAULT 0,
+    holder text,
+    acquired_at timestamptz
+);
+INSERT INTO {{ schema }}.operator_lease DEFAULT VALUES;
+
+CREATE TABLE {{ schema }}.components (
+    store text COLLATE "C" PRIMARY KEY,
+    enabled boolean NOT NULL DEFAULT true,
+    parameters jsonb NOT NULL DEFAULT '{}',
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+INSERT INTO {{ schema }}.components (store) VALUES
+    ('vectors'), ('graph'), ('procedures'), ('agent_state'), ('kv'), ('workflow_states'),
+    ('sessions'), ('artifacts'), ('events'), ('hooks'), ('api_keys');
+
+CREATE TABLE {{ schema }}.tenants (
+    tenant text COLLATE "C" PRIMARY KEY CHECK (tenant ~ '^[a-z0-9-]{3,255}$'),
+    namespace text COLLATE "C" NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    state text COLLATE "C" NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'retained')),
+    isolation text COLLATE "C" NOT NULL DEFAULT 'role' CHECK (isolation IN ('role', 'sealed')),
+    suspended boolean NOT NULL DEFAULT false,
+    stores text[] COLLATE "C" NOT NULL DEFAULT '{}',
+    statement_timeout_ms bigint CHECK (statement_timeout_ms BETWEEN 0 AND 2147483647),
+    lock_timeout_ms bigint CHECK (lock_timeout_ms BETWEEN 0 AND 2147483647),
+    idle_in_transaction_timeout_ms bigint CHECK (idle_in_transaction_timeout_ms BETWEEN 0 AND 2147483647),
+    work_mem_kb bigint CHECK (work_mem_kb BETWEEN 64 AND 2147483647),
+    connection_limit integer CHECK (connection_limit BETWEEN 1 AND 10000),
+    quota_bytes bigint CHECK (quota_bytes >= 0),
+    quota_enforced boolean NOT NULL DEFAULT false,
+    over_quota boolean NOT NULL DEFAULT false,
+    used_bytes bigint CHECK (used_bytes >= 0),
+    used_rows bigint CHECK (used_rows >= 0),
+    measured_at timestamptz,
+    capability_version integer NOT NULL DEFAULT 1 CHECK (capability_version > 0),
+    previous_capability_version integer CHECK (previous_capability_version > 0),
+    previous_capability_expires_at timestamptz,
+    password_changed_at timestamptz,
+    verified_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE {{ schema }}.tenant_logins (
+    login text COLLATE "C" PRIMARY KEY CHECK (octet_length(login) <= 63),
+    tenant text COLLATE "C" NOT NULL REFERENCES {{ schema }}.tenants (tenant),
+    slot text COLLATE "C" NOT NULL CHECK (slot IN ('a', 'b')),
+    digest text COLLATE "C",
+    verifier text COLLATE "C",
+    created_at timestamptz NOT NULL DEFAULT now(),
+    retire_at timestamptz,
+    UNIQUE (tenant, slot)
+);
+
+CREATE TABLE {{ schema }}.sealing_key (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    version integer NOT NULL,
+    inner_pad bytea NOT NULL CHECK (length(inner_pad) = 64),
+    outer_pad bytea NOT NULL CHECK (length(outer_pad) = 64),
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- The sealing key -----------------------------------------------------------------------------
+
+-- Draws a new HMAC-SHA-256 key from core functions alone and keeps its two pads: what is asked
+-- on every statement is then two hashes and no arithmetic. Every capability and context dies.
+CREATE FUNCTION {{ schema }}.rotate_sealing_key() RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    key bytea := sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
+        || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()));
+    padded bytea := key || decode(repeat('00', 32), 'hex');
+    inner_bytes bytea := padded;
+    outer_bytes bytea := padded;
+    new_version integer;
+BEGIN
+    FOR position IN 0..63 LOOP
+        inner_bytes := set_byte(inner_bytes, position, get_byte(padded, position) # 54);
+        outer_bytes := set_byte(outer_bytes, position, get_byte(padded, position) # 92);
+    END LOOP;
+    INSERT INTO {{ schema }}.sealing_key AS k (version, inner_pad, outer_pad) VALUES (1, inner_bytes, outer_bytes)
+    ON CONFLICT (singleton) DO UPDATE
+        SET version = k.version + 1, inner_pad = excluded.inner_pad, outer_pad = excluded.outer_pad, created_at = now()
+    RETURNING version INTO new_version;
+    RETURN new_version;
+END
+$function$;
+SELECT {{ schema }}.rotate_sealing_key();
+
+-- Who is asking -------------------------------------------------------------------------------
+
+{% for writing in [false, true] %}
+CREATE FUNCTION {{ schema }}.{% if writing %}writing_tenant{% else %}current_tenant{% endif %}() RETURNS text
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    resolved text;
+    servable boolean;
+    refused boolean;
+    sealed text;
+BEGIN
+    SELECT l.tenant, t.state = 'active' AND NOT t.suspended
+               AND (l.retire_at IS NULL OR l.retire_at > statement_timestamp()),
+           t.over_quota AND t.quota_enforced
+      INTO resolved, servable, refused
+      FROM {{ schema }}.tenant_logins AS l
+      JOIN {{ schema }}.tenants AS t ON t.tenant = l.tenant
+     WHERE l.login = session_user::text COLLATE "C";
+    IF NOT FOUND THEN
+        -- After SET LOCAL and COMMIT a setting is '', not NULL.
+        sealed := current_setting('llmspell.context', true);
+        IF sealed IS NULL OR length(sealed) < 66 THEN
+            RETURN NULL;
+        END IF;
+        resolved := substr(sealed, 66);
+        SELECT sha256(convert_to(left(sealed, 64), 'UTF8')) = sha256(convert_to(encode(
+                   sha256(k.outer_pad || sha256(k.inner_pad || convert_to(concat_ws(chr(31),
+                       'context', resolved, pg_backend_pid(), extract(epoch FROM now())), 'UTF8'))),
+                   'hex'), 'UTF8'))
+          INTO servable
+          FROM {{ schema }}.sealing_key AS k;
+    END IF;
+    IF servable IS NOT TRUE THEN
+        RETURN NULL;
+    END IF;
+{% if writing %}
+    IF refused IS NULL THEN
+        SELECT t.over_quota AND t.quota_enforced INTO refused FROM {{ schema }}.tenants AS t WHERE t.tenant = resolved;
+    END IF;
+    IF refused THEN
+        RAISE EXCEPTION 'storage quota exceeded'
+            USING ERRCODE = '53400',
+                  DETAIL = (SELECT format('%s of %s bytes used.', t.used_bytes, t.quota_bytes)
+                              FROM {{ schema }}.tenants AS t WHERE t.tenant = resolved),
+                  HINT = 'DELETE still works; the quota is spec.quotas.storage of the Tenant.';
+    END IF;
+{% endif %}
+    RETURN resolved;
+END
+$function$;
+{% endfor %}
+
+-- Protection ----------------------------------------------------------------------------------
+
+-- Puts a table and all its partitions under the one contract. On an append-only table only the
+-- owner's definer functions may update or delete.
+CREATE FUNCTION {{ schema }}.protect_table(target regclass, append_only boolean DEFAULT false) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    relation regclass;
+    policy name;
+    reader constant text := format('(tenant_id = (SELECT %I.current_tenant()))', {{ schema_name }});
+    writer constant text := format('(tenant_id = (SELECT %I.writing_tenant()))', {{ schema_name }});
+    changers constant text := CASE WHEN append_only THEN quote_ident({{ owner_name }}) ELSE 'PUBLIC' END;
+BEGIN
+    FOR relation IN
+        SELECT target UNION SELECT t.relid FROM pg_partition_tree(target) AS t
+    LOOP
+        EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', relation);
+        FOR policy IN SELECT p.polname FROM pg_policy AS p WHERE p.polrelid = relation LOOP
+            EXECUTE format('DROP POLICY %I ON %s', policy, relation);
+        END LOOP;
+        EXECUTE format('CREATE POLICY tenant_isolation_select ON %s FOR SELECT USING %s', relation, reader);
+        EXECUTE format('CREATE POLICY tenant_isolation_insert ON %s FOR INSERT WITH CHECK %s', relation, writer);
+        EXECUTE format('CREATE POLICY tenant_isolation_update ON %s FOR UPDATE TO %s USING %s WITH CHECK %s',
+            relation, changers, reader, writer);
+        EXECUTE format('CREATE POLICY tenant_isolation_delete ON %s FOR DELETE TO %s USING %s',
+            relation, changers, reader);
+        EXECUTE format('CREATE POLICY maintenance_all ON %s TO %I USING (true) WITH CHECK (true)',
+            relation, {{ maintenance_name }});
+    END LOOP;
+END
+$function$;

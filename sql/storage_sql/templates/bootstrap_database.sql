@@ -1,0 +1,44 @@
+-- The database of one installation; run inside it as a superuser, any number of times.
+REVOKE CONNECT, TEMPORARY ON DATABASE {{ database }} FROM PUBLIC;
+GRANT CONNECT, CREATE ON DATABASE {{ database }} TO {{ owner }} WITH GRANT OPTION;
+GRANT CONNECT ON DATABASE {{ database }} TO {{ operator }};
+ALTER DATABASE {{ database }} SET temp_file_limit = {{ temp_file_limit }};
+ALTER ROLE {{ operator }} IN DATABASE {{ database }} SET search_path = pg_catalog, pg_temp;
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+-- Large objects know no row-level security.
+DO $bootstrap$
+DECLARE
+    routine regprocedure;
+BEGIN
+    FOR routine IN
+        SELECT p.oid::regprocedure FROM pg_catalog.pg_proc AS p
+         WHERE p.pronamespace = 'pg_catalog'::regnamespace
+           AND (p.proname ^@ 'lo_' OR p.proname IN ('loread', 'lowrite'))
+    LOOP
+        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', routine);
+    END LOOP;
+END
+$bootstrap$;
+{% for extension in extensions %}
+CREATE EXTENSION IF NOT EXISTS {{ extension }} WITH SCHEMA public;
+{% endfor %}
+CREATE SCHEMA IF NOT EXISTS {{ schema }} AUTHORIZATION {{ owner }};
+COMMENT ON SCHEMA {{ schema }} IS {{ schema_comment }};
+REVOKE ALL ON SCHEMA {{ schema }} FROM PUBLIC;
+SET ROLE {{ owner }};
+CREATE TABLE IF NOT EXISTS {{ schema }}.schema_migrations (
+    version integer PRIMARY KEY,
+    name text NOT NULL,
+    checksum text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    applied_by text NOT NULL DEFAULT session_user,
+    duration_ms integer NOT NULL DEFAULT 0,
+    release text NOT NULL
+);
+CREATE TABLE IF NOT EXISTS {{ schema }}.migration_lock (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    claimed_by_pid integer,
+    claimed_backend_start timestamptz
+);
+INSERT INTO {{ schema }}.migration_lock DEFAULT VALUES ON CONFLICT (singleton) DO NOTHING;
+RESET ROLE;
