@@ -24,6 +24,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from storage_operator.devenv import ownership
+from storage_operator.devenv.environment import remove_orphans
 from storage_operator.devenv.postgres import EmbeddedPostgres
 from storage_operator.devenv.program import Program, install
 
@@ -72,9 +73,7 @@ def database_on(url: str) -> Iterator[Database]:
 
 @contextmanager
 def _server(name: str, program: Program | None = None) -> Iterator[EmbeddedPostgres]:
-    for orphan in ownership.orphans():
-        EmbeddedPostgres(orphan).remove()
-        ownership.release(orphan)
+    remove_orphans()
     ownership.claim(name)
     server = EmbeddedPostgres(name, program=program)
     try:

@@ -72,20 +72,30 @@ def remove_root_server_folder() -> None:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+def exclusive(path: Path, waiting: Callable[[], None] | None = None, *, remove: bool = False) -> Iterator[None]:
     """Hold a lock file for the length of a block; ``waiting`` is called once when somebody else holds it.
 
-    The kernel releases the lock when its holder dies, so a killed process never leaves it behind.
+    The kernel releases the lock when its holder dies, so a killed process never leaves it behind. ``remove`` deletes the
+    file at the end of the block.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if waiting is not None:
-                waiting()
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    while True:
+        with path.open("w", encoding="utf-8") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if waiting is not None:
+                    waiting()
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            # Its last holder may have removed the file meanwhile: then the lock is on a file that nobody else sees.
+            if not path.exists() or not os.path.samestat(path.stat(), os.fstat(handle.fileno())):
+                continue
+            try:
+                yield
+            finally:
+                if remove:
+                    path.unlink(missing_ok=True)
+            return
 
 
 def write_private(path: Path, text: str) -> None:

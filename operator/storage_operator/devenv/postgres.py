@@ -138,18 +138,16 @@ class EmbeddedPostgres:
 
     def remove(self) -> None:
         """Shut the server down and delete everything of it, its data included."""
-        with exclusive(self._lock_file):
+        with exclusive(self._lock_file, remove=True):
             self._shut_down()
-            for folder in (self._home,):
-                if folder.exists():
-                    shutil.rmtree(folder)
+            if self._home.exists():
+                shutil.rmtree(self._home)
             self._state_file.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 # Not empty means that other parts of the environment are there.
                 self._state_file.parent.rmdir()
             if runs_as_root():
                 remove_root_server_folder()
-        self._lock_file.unlink(missing_ok=True)
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send the server a signal, for tests of a database that crashes or hangs."""
