@@ -156,7 +156,7 @@ class ApiClient:
             request.headers["Authorization"] = header.strip()
         return await handler(request)
 
-    async def _reload(self) -> bool:
+    async def reload(self) -> bool:
         """Read the configuration again after a 401 (rotated token or certificate); False when just done."""
         async with self._reload_lock:
             if time.monotonic() - self._loaded_at < RELOAD_SECONDS:
@@ -181,7 +181,7 @@ class ApiClient:
         try:
             return await self._send(method, path, query, body, content_type, timeout)
         except ApiForbidden as error:
-            if error.status != 401 or not await self._reload():  # noqa: PLR2004 - HTTP's code for "log in again"
+            if error.status != 401 or not await self.reload():  # noqa: PLR2004 - HTTP's code for "log in again"
                 raise
         return await self._send(method, path, query, body, content_type, timeout)
 
