@@ -13,7 +13,6 @@ from storage_operator.resources.names import (
     DNS_SUBDOMAIN,
     DNS_SUBDOMAIN_MAX_LENGTH,
     SECRET_KEY,
-    SECRET_KEY_MAX_LENGTH,
     TENANT_ID,
     TENANT_ID_MAX_LENGTH,
     StoreKind,
@@ -46,6 +45,7 @@ _SECOND: Final = 1_000
 _DAY: Final = 86_400 * _SECOND
 # PostgreSQL keeps these settings in 31 bits of milliseconds and of kilobytes.
 _MAX_SETTING: Final = 2**31 - 1
+_MAX_KEY_LENGTH: Final = 63
 _KIB: Final = 1024
 _MIN_WORK_MEM: Final = 64 * _KIB
 _MAX_WORK_MEM: Final = 1024**4
@@ -202,7 +202,7 @@ def _read_keys(keys: Reader) -> SecretKeys:
         chosen[entry.name] = keys.text(
             manifest_name,
             pattern=SECRET_KEY,
-            longest=SECRET_KEY_MAX_LENGTH,
+            longest=_MAX_KEY_LENGTH,
             default=str(entry.default),
             kind="a key of a Secret",
         )
