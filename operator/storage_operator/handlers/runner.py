@@ -98,6 +98,7 @@ class Runner:
         self._watches: Watches | None = None
         self._background: list[asyncio.Task[None]] = []
         self.http_port = 0
+        self.watching = False
         self.queue: WorkQueue | None = None
         self.world: KubernetesWorld | None = None
 
@@ -194,7 +195,11 @@ class Runner:
         self._watches = watches = Watches(parts.world.cache, parts.sessions, settings)
         parts.sessions.expect(*(path for _, _, path in self._scopes()))
         parts.health.watching = True
-        await watches.run(self._take_signals)
+        await watches.run(self._watching)
+
+    def _watching(self) -> None:
+        self._take_signals()
+        self.watching = True
 
     def _scopes(self) -> list[tuple[Kind, str | None, str]]:
         namespaces: tuple[str | None, ...] = self._settings.namespaces or (None,)
