@@ -41,4 +41,16 @@ CREATE TABLE IF NOT EXISTS {{ schema }}.migration_lock (
     claimed_backend_start timestamptz
 );
 INSERT INTO {{ schema }}.migration_lock DEFAULT VALUES ON CONFLICT (singleton) DO NOTHING;
+COMMENT ON TABLE {{ schema }}.schema_migrations IS 'Migrations that were applied.';
+COMMENT ON COLUMN {{ schema }}.schema_migrations.version IS 'Number of the migration.';
+COMMENT ON COLUMN {{ schema }}.schema_migrations.name IS 'Name of the migration.';
+COMMENT ON COLUMN {{ schema }}.schema_migrations.checksum IS 'SHA-256 of its source text.';
+COMMENT ON COLUMN {{ schema }}.schema_migrations.applied_at IS 'When it was applied.';
+COMMENT ON COLUMN {{ schema }}.schema_migrations.applied_by IS 'The login that applied it.';
+COMMENT ON COLUMN {{ schema }}.schema_migrations.duration_ms IS 'How long it took, in milliseconds.';
+COMMENT ON COLUMN {{ schema }}.schema_migrations.release IS 'The release it came with.';
+COMMENT ON TABLE {{ schema }}.migration_lock IS 'The row that a runner locks while it applies a file.';
+COMMENT ON COLUMN {{ schema }}.migration_lock.singleton IS 'Always true: there is one row.';
+COMMENT ON COLUMN {{ schema }}.migration_lock.claimed_by_pid IS 'Backend that applies a file without a transaction.';
+COMMENT ON COLUMN {{ schema }}.migration_lock.claimed_backend_start IS 'When that backend started.';
 RESET ROLE;

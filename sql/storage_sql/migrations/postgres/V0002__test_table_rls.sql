@@ -12,3 +12,11 @@ CREATE TABLE {{ schema }}.test_table (
     PRIMARY KEY (tenant_id, id)
 );
 SELECT {{ schema }}.protect_table(format('%I.test_table', {{ schema_name }}));
+
+-- Comments ------------------------------------------------------------------------------------
+
+COMMENT ON TABLE {{ schema }}.test_table IS 'Rows of the isolation probe.';
+COMMENT ON COLUMN {{ schema }}.test_table.tenant_id IS 'The tenant that owns the row; first in every key.';
+COMMENT ON COLUMN {{ schema }}.test_table.id IS 'Id of the probe.';
+COMMENT ON COLUMN {{ schema }}.test_table.value IS 'What a neighbour must not see.';
+COMMENT ON COLUMN {{ schema }}.test_table.created_at IS 'When the row was first written.';

@@ -61,8 +61,24 @@ BEGIN
     END LOOP;
     EXECUTE format('COMMENT ON TABLE %s IS %L', parent,
         format('Vectors of %s dimensions, 32 hash leaves by tenant.', dimension));
+    EXECUTE format(
+        'COMMENT ON COLUMN %1$s.tenant_id IS ''The tenant that owns the row; first in every key.'';'
+        'COMMENT ON COLUMN %1$s.id IS ''Id of the vector, given by the caller.'';'
+        'COMMENT ON COLUMN %1$s.scope IS ''Scope within the tenant.'';'
+        'COMMENT ON COLUMN %1$s.embedding IS ''The vector, in single precision.'';'
+        'COMMENT ON COLUMN %1$s.content IS ''The text it was made of, for hybrid search.'';'
+        'COMMENT ON COLUMN %1$s.metadata IS ''Free metadata of the caller.'';'
+        'COMMENT ON COLUMN %1$s.created_at IS ''When the row was first written.'';'
+        'COMMENT ON COLUMN %1$s.updated_at IS ''When the row was last changed.''', parent);
+    IF half_column <> '' THEN
+        EXECUTE format('COMMENT ON COLUMN %s.embedding_half IS ''The vector in half precision, for scan and index.''',
+            parent);
+    END IF;
     PERFORM {{ schema }}.protect_table(parent);
 END
 $function$;
 
 SELECT {{ schema }}.create_vector_table(dimension) FROM unnest(ARRAY[128, 384, 768, 1536, 3072]) AS dimension;
+-- Comments ------------------------------------------------------------------------------------
+
+COMMENT ON FUNCTION {{ schema }}.create_vector_table(integer) IS 'Makes the table of one vector dimension.';

@@ -175,3 +175,53 @@ BEGIN
 END
 $function$;
 SET LOCAL ROLE {{ owner }};
+
+-- Comments ------------------------------------------------------------------------------------
+
+COMMENT ON TABLE {{ schema }}.tenant_clock IS 'The clock that orders a tenant''s commits; one row a tenant.';
+COMMENT ON COLUMN {{ schema }}.tenant_clock.tenant_id IS 'The tenant that owns the row; first in every key.';
+COMMENT ON COLUMN {{ schema }}.tenant_clock.n IS 'Number of the last tick.';
+COMMENT ON COLUMN {{ schema }}.tenant_clock.at IS 'Time of the last tick; never goes back.';
+COMMENT ON TABLE {{ schema }}.entities IS 'Bi-temporal nodes: append-only versions.';
+COMMENT ON COLUMN {{ schema }}.entities.tenant_id IS 'The tenant that owns the row; first in every key.';
+COMMENT ON COLUMN {{ schema }}.entities.entity_id IS 'Identity of the entity over all versions.';
+COMMENT ON COLUMN {{ schema }}.entities.entity_type IS 'Kind of entity.';
+COMMENT ON COLUMN {{ schema }}.entities.name IS 'Name of the entity.';
+COMMENT ON COLUMN {{ schema }}.entities.properties IS 'Properties of this version.';
+COMMENT ON COLUMN {{ schema }}.entities.valid_time_start IS 'Start of the time in the world in which this version is true, inclusive.';
+COMMENT ON COLUMN {{ schema }}.entities.valid_time_end IS 'End of that time, exclusive; infinity until further notice.';
+COMMENT ON COLUMN {{ schema }}.entities.transaction_time_start IS 'Clock time at which this version was recorded.';
+COMMENT ON COLUMN {{ schema }}.entities.transaction_time_end IS 'Clock time at which it was superseded; infinity while current.';
+COMMENT ON COLUMN {{ schema }}.entities.tx_from IS 'Number of the transaction, on the tenant''s clock, that recorded this version.';
+COMMENT ON COLUMN {{ schema }}.entities.tx_to IS 'Number of the transaction that superseded it; the largest bigint while current.';
+COMMENT ON COLUMN {{ schema }}.entities.created_at IS 'When the row was first written.';
+COMMENT ON TABLE {{ schema }}.relationships IS 'Bi-temporal edges: append-only versions.';
+COMMENT ON COLUMN {{ schema }}.relationships.tenant_id IS 'The tenant that owns the row; first in every key.';
+COMMENT ON COLUMN {{ schema }}.relationships.relationship_id IS 'Identity of the relationship over all versions.';
+COMMENT ON COLUMN {{ schema }}.relationships.from_entity IS 'The entity it starts at.';
+COMMENT ON COLUMN {{ schema }}.relationships.to_entity IS 'The entity it leads to.';
+COMMENT ON COLUMN {{ schema }}.relationships.relationship_type IS 'Kind of relationship.';
+COMMENT ON COLUMN {{ schema }}.relationships.properties IS 'Properties of this version.';
+COMMENT ON COLUMN {{ schema }}.relationships.valid_time_start IS 'Start of the time in the world in which this version is true, inclusive.';
+COMMENT ON COLUMN {{ schema }}.relationships.valid_time_end IS 'End of that time, exclusive; infinity until further notice.';
+COMMENT ON COLUMN {{ schema }}.relationships.transaction_time_start IS 'Clock time at which this version was recorded.';
+COMMENT ON COLUMN {{ schema }}.relationships.transaction_time_end IS 'Clock time at which it was superseded; infinity while current.';
+COMMENT ON COLUMN {{ schema }}.relationships.tx_from IS 'Number of the transaction, on the tenant''s clock, that recorded this version.';
+COMMENT ON COLUMN {{ schema }}.relationships.tx_to IS 'Number of the transaction that superseded it; the largest bigint while current.';
+COMMENT ON COLUMN {{ schema }}.relationships.created_at IS 'When the row was first written.';
+COMMENT ON TABLE {{ schema }}.erasures IS 'Traces of physical erasure on request.';
+COMMENT ON COLUMN {{ schema }}.erasures.tenant_id IS 'The tenant that owns the row; first in every key.';
+COMMENT ON COLUMN {{ schema }}.erasures.erasure_id IS 'Id of the erasure.';
+COMMENT ON COLUMN {{ schema }}.erasures.erased_at IS 'When it happened.';
+COMMENT ON COLUMN {{ schema }}.erasures.kind IS 'entity, stream or hooks.';
+COMMENT ON COLUMN {{ schema }}.erasures.subject_hash IS 'SHA-256 of the id of what was erased.';
+COMMENT ON COLUMN {{ schema }}.erasures.rows_erased IS 'Rows removed.';
+COMMENT ON COLUMN {{ schema }}.erasures.reason IS 'Reason given.';
+COMMENT ON COLUMN {{ schema }}.erasures.erased_by IS 'The login that asked.';
+COMMENT ON FUNCTION {{ schema }}.tick_once(text) IS 'Advances a tenant''s clock, once a transaction.';
+COMMENT ON FUNCTION {{ schema }}.close_entity_versions(uuid, timestamptz, timestamptz) IS 'Ends the current versions of an entity that overlap a range of valid time.';
+COMMENT ON FUNCTION {{ schema }}.close_relationship_versions(uuid, timestamptz, timestamptz) IS 'Ends the current versions of a relationship that overlap a range of valid time.';
+COMMENT ON FUNCTION {{ schema }}.retire_entity(uuid) IS 'Ends an entity and every relationship that touches it, in one tick.';
+SET LOCAL ROLE {{ maintenance }};
+COMMENT ON FUNCTION {{ schema }}.erase_entity(uuid, text) IS 'Removes all versions of an entity and its relationships, and leaves a trace.';
+SET LOCAL ROLE {{ owner }};

@@ -22,3 +22,18 @@ CREATE TABLE {{ schema }}.procedural_patterns (
 CREATE INDEX procedural_patterns_learned ON {{ schema }}.procedural_patterns (tenant_id, identity, frequency)
     WHERE frequency >= 3;
 SELECT {{ schema }}.protect_table(format('%I.procedural_patterns', {{ schema_name }}));
+
+-- Comments ------------------------------------------------------------------------------------
+
+COMMENT ON TABLE {{ schema }}.procedural_patterns IS 'Learned patterns and how often each was seen.';
+COMMENT ON COLUMN {{ schema }}.procedural_patterns.tenant_id IS 'The tenant that owns the row; first in every key.';
+COMMENT ON COLUMN {{ schema }}.procedural_patterns.pattern_id IS 'Id of the pattern.';
+COMMENT ON COLUMN {{ schema }}.procedural_patterns.scope IS 'Scope in which the pattern holds.';
+COMMENT ON COLUMN {{ schema }}.procedural_patterns.key IS 'What the pattern is about.';
+COMMENT ON COLUMN {{ schema }}.procedural_patterns.value IS 'What was observed.';
+COMMENT ON COLUMN {{ schema }}.procedural_patterns.identity IS 'Digests of scope, key and value in a row.';
+COMMENT ON COLUMN {{ schema }}.procedural_patterns.frequency IS 'How often it was seen.';
+COMMENT ON COLUMN {{ schema }}.procedural_patterns.first_seen IS 'When it was first seen.';
+COMMENT ON COLUMN {{ schema }}.procedural_patterns.last_seen IS 'When it was last seen.';
+COMMENT ON COLUMN {{ schema }}.procedural_patterns.created_at IS 'When the row was first written.';
+COMMENT ON COLUMN {{ schema }}.procedural_patterns.updated_at IS 'When the row was last changed.';

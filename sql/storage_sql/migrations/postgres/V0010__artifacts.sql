@@ -78,3 +78,40 @@ $function$;
 CREATE TRIGGER count_reference AFTER INSERT OR DELETE OR UPDATE OF tenant_id, content_hash
     ON {{ schema }}.artifacts FOR EACH ROW EXECUTE FUNCTION {{ schema }}.count_artifact_reference();
 SET LOCAL ROLE {{ owner }};
+
+-- Comments ------------------------------------------------------------------------------------
+
+COMMENT ON TABLE {{ schema }}.artifact_content IS 'Content by its hash, stored once a tenant.';
+COMMENT ON COLUMN {{ schema }}.artifact_content.tenant_id IS 'The tenant that owns the row; first in every key.';
+COMMENT ON COLUMN {{ schema }}.artifact_content.content_hash IS 'BLAKE3 of the uncompressed content, 64 hexadecimal digits.';
+COMMENT ON COLUMN {{ schema }}.artifact_content.storage_type IS 'inline or chunked.';
+COMMENT ON COLUMN {{ schema }}.artifact_content.data IS 'The stored bytes of inline content.';
+COMMENT ON COLUMN {{ schema }}.artifact_content.chunk_size IS 'Stored bytes a chunk, the last one excepted.';
+COMMENT ON COLUMN {{ schema }}.artifact_content.size_bytes IS 'Stored bytes, after compression.';
+COMMENT ON COLUMN {{ schema }}.artifact_content.is_compressed IS 'Whether the stored bytes are zstd.';
+COMMENT ON COLUMN {{ schema }}.artifact_content.original_size_bytes IS 'Bytes before compression.';
+COMMENT ON COLUMN {{ schema }}.artifact_content.reference_count IS 'Artifacts that point here; kept by a trigger.';
+COMMENT ON COLUMN {{ schema }}.artifact_content.created_at IS 'When the row was first written.';
+COMMENT ON COLUMN {{ schema }}.artifact_content.last_accessed_at IS 'When it was last read.';
+COMMENT ON TABLE {{ schema }}.artifact_chunks IS 'Chunks of content that is too large for one row.';
+COMMENT ON COLUMN {{ schema }}.artifact_chunks.tenant_id IS 'The tenant that owns the row; first in every key.';
+COMMENT ON COLUMN {{ schema }}.artifact_chunks.content_hash IS 'BLAKE3 of the uncompressed content, 64 hexadecimal digits.';
+COMMENT ON COLUMN {{ schema }}.artifact_chunks.chunk IS 'Index of the chunk, from 0.';
+COMMENT ON COLUMN {{ schema }}.artifact_chunks.data IS 'Its stored bytes.';
+COMMENT ON TABLE {{ schema }}.artifacts IS 'Names, types and places of artifacts.';
+COMMENT ON COLUMN {{ schema }}.artifacts.tenant_id IS 'The tenant that owns the row; first in every key.';
+COMMENT ON COLUMN {{ schema }}.artifacts.artifact_id IS 'Id of the artifact.';
+COMMENT ON COLUMN {{ schema }}.artifacts.session_id IS 'The session that made it.';
+COMMENT ON COLUMN {{ schema }}.artifacts.sequence IS 'Its order within the session.';
+COMMENT ON COLUMN {{ schema }}.artifacts.content_hash IS 'BLAKE3 of the uncompressed content, 64 hexadecimal digits.';
+COMMENT ON COLUMN {{ schema }}.artifacts.metadata IS 'Free metadata of the caller.';
+COMMENT ON COLUMN {{ schema }}.artifacts.name IS 'Name of the artifact.';
+COMMENT ON COLUMN {{ schema }}.artifacts.artifact_type IS 'Kind of artifact.';
+COMMENT ON COLUMN {{ schema }}.artifacts.mime_type IS 'Media type.';
+COMMENT ON COLUMN {{ schema }}.artifacts.size_bytes IS 'Bytes before compression.';
+COMMENT ON COLUMN {{ schema }}.artifacts.version IS 'Version of the artifact.';
+COMMENT ON COLUMN {{ schema }}.artifacts.tags IS 'Tags.';
+COMMENT ON COLUMN {{ schema }}.artifacts.created_at IS 'When the row was first written.';
+SET LOCAL ROLE {{ maintenance }};
+COMMENT ON FUNCTION {{ schema }}.count_artifact_reference() IS 'Keeps the reference counts of content.';
+SET LOCAL ROLE {{ owner }};

@@ -148,3 +148,29 @@ BEGIN
 END
 $function$;
 SET LOCAL ROLE {{ owner }};
+
+-- Comments ------------------------------------------------------------------------------------
+
+COMMENT ON TABLE {{ schema }}.event_streams IS 'The last version of each event stream.';
+COMMENT ON COLUMN {{ schema }}.event_streams.tenant_id IS 'The tenant that owns the row; first in every key.';
+COMMENT ON COLUMN {{ schema }}.event_streams.stream IS 'Name of the stream.';
+COMMENT ON COLUMN {{ schema }}.event_streams.head IS 'Version of its last event.';
+COMMENT ON COLUMN {{ schema }}.event_streams.created_at IS 'When the row was first written.';
+COMMENT ON TABLE {{ schema }}.event_log IS 'Events, append-only, partitioned by recording time.';
+COMMENT ON COLUMN {{ schema }}.event_log.tenant_id IS 'The tenant that owns the row; first in every key.';
+COMMENT ON COLUMN {{ schema }}.event_log.event_id IS 'Id of the event.';
+COMMENT ON COLUMN {{ schema }}.event_log.event_type IS 'Kind of event.';
+COMMENT ON COLUMN {{ schema }}.event_log.correlation_id IS 'What the event belongs to.';
+COMMENT ON COLUMN {{ schema }}.event_log.stream IS 'Stream the event is in; the correlation id unless the caller names one.';
+COMMENT ON COLUMN {{ schema }}.event_log.sequence IS 'Version of the stream that this event made; no gaps.';
+COMMENT ON COLUMN {{ schema }}.event_log.position IS 'Tick of the tenant''s clock: order over all streams.';
+COMMENT ON COLUMN {{ schema }}.event_log.timestamp IS 'When the server recorded the event; the partition key.';
+COMMENT ON COLUMN {{ schema }}.event_log.occurred_at IS 'When it happened, by the caller.';
+COMMENT ON COLUMN {{ schema }}.event_log.language IS 'Language of the script that raised it.';
+COMMENT ON COLUMN {{ schema }}.event_log.payload IS 'The event.';
+COMMENT ON FUNCTION {{ schema }}.event_partitions() IS 'The partitions of event_log and their bounds.';
+COMMENT ON FUNCTION {{ schema }}.create_event_partition(timestamptz, timestamptz) IS 'Makes the partition of one UTC month, ISO week or day.';
+COMMENT ON FUNCTION {{ schema }}.ensure_event_partitions(text, integer) IS 'Keeps partitions ahead of now.';
+SET LOCAL ROLE {{ maintenance }};
+COMMENT ON FUNCTION {{ schema }}.erase_stream(text, text) IS 'Removes the events of a stream and leaves a trace.';
+SET LOCAL ROLE {{ owner }};

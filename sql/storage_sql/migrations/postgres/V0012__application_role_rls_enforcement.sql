@@ -51,3 +51,8 @@ BEGIN
       WHERE s.value IS NOT NULL;
 END
 $function$;
+
+-- Comments ------------------------------------------------------------------------------------
+
+COMMENT ON FUNCTION {{ schema }}.capability(text, integer) IS 'The capability of a tenant in sealed mode.';
+COMMENT ON FUNCTION {{ schema }}.enter(text, text, text) IS 'Enters a tenant on the shared login for the rest of the transaction.';

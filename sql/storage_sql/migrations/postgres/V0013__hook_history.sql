@@ -47,3 +47,26 @@ BEGIN
 END
 $function$;
 SET LOCAL ROLE {{ owner }};
+
+-- Comments ------------------------------------------------------------------------------------
+
+COMMENT ON TABLE {{ schema }}.hook_history IS 'Executions of hooks, append-only.';
+COMMENT ON COLUMN {{ schema }}.hook_history.tenant_id IS 'The tenant that owns the row; first in every key.';
+COMMENT ON COLUMN {{ schema }}.hook_history.execution_id IS 'Id of the execution.';
+COMMENT ON COLUMN {{ schema }}.hook_history.hook_id IS 'The hook.';
+COMMENT ON COLUMN {{ schema }}.hook_history.hook_type IS 'Kind of hook.';
+COMMENT ON COLUMN {{ schema }}.hook_history.correlation_id IS 'What the execution belongs to.';
+COMMENT ON COLUMN {{ schema }}.hook_history.hook_context IS 'The context the hook was given.';
+COMMENT ON COLUMN {{ schema }}.hook_history.is_compressed IS 'Whether the context is zstd.';
+COMMENT ON COLUMN {{ schema }}.hook_history.original_size_bytes IS 'Bytes of the context before compression.';
+COMMENT ON COLUMN {{ schema }}.hook_history.result_data IS 'What the hook returned.';
+COMMENT ON COLUMN {{ schema }}.hook_history.timestamp IS 'When it ran.';
+COMMENT ON COLUMN {{ schema }}.hook_history.duration_ms IS 'How long it ran, in milliseconds.';
+COMMENT ON COLUMN {{ schema }}.hook_history.triggering_component IS 'What triggered it.';
+COMMENT ON COLUMN {{ schema }}.hook_history.tags IS 'Tags.';
+COMMENT ON COLUMN {{ schema }}.hook_history.retention_priority IS 'Higher is kept longer.';
+COMMENT ON COLUMN {{ schema }}.hook_history.metadata IS 'Free metadata of the caller.';
+COMMENT ON COLUMN {{ schema }}.hook_history.created_at IS 'When the row was first written.';
+SET LOCAL ROLE {{ maintenance }};
+COMMENT ON FUNCTION {{ schema }}.erase_hook_executions(text, text) IS 'Removes the executions of one correlation id and leaves a trace.';
+SET LOCAL ROLE {{ owner }};

@@ -53,3 +53,24 @@ AS $function$
     SELECT live.tenant_id, live.key_id, live.scopes, live.expires_at FROM live
 $function$;
 SET LOCAL ROLE {{ owner }};
+
+-- Comments ------------------------------------------------------------------------------------
+
+COMMENT ON TABLE {{ schema }}.api_keys IS 'Keys: issued ones as hashes, foreign ones sealed by the application.';
+COMMENT ON COLUMN {{ schema }}.api_keys.tenant_id IS 'The tenant that owns the row; first in every key.';
+COMMENT ON COLUMN {{ schema }}.api_keys.key_id IS 'Public id of the key, part of the key itself.';
+COMMENT ON COLUMN {{ schema }}.api_keys.name IS 'Name of the key.';
+COMMENT ON COLUMN {{ schema }}.api_keys.key_hash IS 'SHA-256 of an issued key''s secret.';
+COMMENT ON COLUMN {{ schema }}.api_keys.sealed_value IS 'A foreign key, encrypted by the application.';
+COMMENT ON COLUMN {{ schema }}.api_keys.sealing_key_id IS 'Which of the application''s keys encrypted it.';
+COMMENT ON COLUMN {{ schema }}.api_keys.scopes IS 'What an issued key may do.';
+COMMENT ON COLUMN {{ schema }}.api_keys.metadata IS 'Free metadata of the caller.';
+COMMENT ON COLUMN {{ schema }}.api_keys.rotated_from IS 'The key this one replaces.';
+COMMENT ON COLUMN {{ schema }}.api_keys.expires_at IS 'When it stops working.';
+COMMENT ON COLUMN {{ schema }}.api_keys.revoked_at IS 'When it was revoked.';
+COMMENT ON COLUMN {{ schema }}.api_keys.last_used_at IS 'When it was last used, to the minute.';
+COMMENT ON COLUMN {{ schema }}.api_keys.created_at IS 'When the row was first written.';
+COMMENT ON COLUMN {{ schema }}.api_keys.updated_at IS 'When the row was last changed.';
+SET LOCAL ROLE {{ maintenance }};
+COMMENT ON FUNCTION {{ schema }}.verify_api_key(bytea) IS 'Finds the live key with this hash over all tenants, for a gateway.';
+SET LOCAL ROLE {{ owner }};
