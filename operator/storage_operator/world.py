@@ -6,32 +6,32 @@ Reconcilers know only this module, so the same code provisions a tenant with and
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self, TypeAlias
 
-API_GROUP = "storage.llmspell.dev"
-API_VERSION = "v1alpha1"
-FINALIZER = f"{API_GROUP}/protection"
-MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
-MANAGED_BY_VALUE = "llmspell-storage"
+from storage_operator.resources.kinds import FINALIZER, MANAGED_BY_LABEL, Kind
+from storage_operator.resources.kinds import GROUP as API_GROUP
+from storage_operator.resources.kinds import MANAGER as MANAGED_BY_VALUE
+from storage_operator.resources.kinds import VERSION as API_VERSION
+
+__all__ = [
+    "API_GROUP",
+    "API_VERSION",
+    "FINALIZER",
+    "MANAGED_BY_LABEL",
+    "MANAGED_BY_VALUE",
+    "Body",
+    "EventType",
+    "Key",
+    "Kind",
+    "Outcome",
+    "SecretObject",
+    "World",
+]
 
 Body: TypeAlias = Mapping[str, Any]
 EventType: TypeAlias = Literal["Normal", "Warning"]
-
-
-class Kind(enum.StrEnum):
-    """The custom resources of this operator."""
-
-    STORAGE_CLUSTER = "StorageCluster"
-    STORAGE_COMPONENT = "StorageComponent"
-    TENANT = "Tenant"
-
-    @property
-    def plural(self) -> str:
-        """The resource's name in URLs and in RBAC rules."""
-        return f"{self.value.lower()}s"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -70,9 +70,9 @@ class SecretObject:
 class Outcome:
     """How a reconcile ended: a documented word for metrics, and when to come back at the latest.
 
-    ``result`` is one of ``unchanged``, ``changed``, ``waiting``, ``refused``, ``failed``, ``deleted``. ``failed`` is
-    retried with the queue's exponential backoff when ``requeue_after`` is None; every other result then waits for the
-    next change or resync.
+    ``result`` is one of ``unchanged``, ``changed``, ``waiting``, ``refused``, ``failed``, ``deleted``. ``failed`` and
+    ``waiting`` are retried with the queue's exponential backoff when ``requeue_after`` is None; every other result then
+    waits for the next change or resync.
     """
 
     result: str

@@ -108,7 +108,9 @@ class RunningOperator:
         self.runner = Runner(settings, self._build, metrics=self.metrics)
         self.task: asyncio.Task[ExitCode] | None = None
 
-    async def _build(self, world: KubernetesWorld, _settings: OperatorSettings, _metrics: Metrics) -> RecordingEngine:
+    async def _build(
+        self, world: KubernetesWorld, _settings: OperatorSettings, _metrics: Metrics, _wake: Any
+    ) -> RecordingEngine:
         engine = RecordingEngine(world)
         self.configure(engine)
         self.engines.append(engine)

@@ -27,6 +27,7 @@ from storage_operator.adapters.kubernetes.session import SessionSource
 from storage_operator.errors import ApiError, ApiNotFound, LeaseLost
 from storage_operator.handlers.health import Health
 from storage_operator.handlers.http import HttpServer
+from storage_operator.handlers.lanes import Lane
 from storage_operator.handlers.queue import Backoff, WorkQueue
 from storage_operator.handlers.routing import Grouping, Router
 from storage_operator.handlers.scheduler import Resync
@@ -67,7 +68,8 @@ class Engine(Protocol):
         ...
 
 
-EngineFactory = Callable[[KubernetesWorld, OperatorSettings, Metrics], Awaitable[Engine]]
+Wake = Callable[[Key], None]
+EngineFactory = Callable[[KubernetesWorld, OperatorSettings, Metrics, Wake], Awaitable[Engine]]
 
 
 @dataclass(slots=True)
@@ -129,7 +131,7 @@ class Runner:
         world = KubernetesWorld(client, instance=settings.identity)
         await self._when_reachable(world.open)
         stack.push_async_callback(world.aclose)
-        engine = await self._build_engine(world, settings, metrics)
+        engine = await self._build_engine(world, settings, metrics, self._wake)
         stack.push_async_callback(engine.aclose)
         grouping = Grouping(world.cache, default_cap=settings.cluster_concurrency)
         queue = WorkQueue(
@@ -315,6 +317,11 @@ class Runner:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
+
+    def _wake(self, key: Key) -> None:
+        """Let a reconcile ask for another object's soon, after what is new."""
+        if self.queue is not None:
+            self.queue.add(key, Lane.RETRY)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         self._background.append(asyncio.create_task(work, name=name))
