@@ -323,7 +323,7 @@ class ControlPlane:
                 raise UserError(
                     f"the control plane of {self.name} does not become ready",
                     f"{path} does not answer; the last lines of {self.log(API_SERVER)} are\n"
-                    f"{process.tail(self.log(API_SERVER))}\n",
+                    f"{process.tail(self.log(API_SERVER))}",
                 )
             time.sleep(process.POLL_SECONDS)
 

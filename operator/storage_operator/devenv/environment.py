@@ -22,7 +22,7 @@ import psycopg
 import yaml
 from psycopg.conninfo import conninfo_to_dict
 
-from storage_operator.devenv import ownership
+from storage_operator.devenv import ownership, toolchain
 from storage_operator.devenv.container import DEFAULT_IMAGE, ContainerPostgres
 from storage_operator.devenv.controlplane import ControlPlane
 from storage_operator.devenv.locations import environment_folder, exclusive, write_private
@@ -32,6 +32,8 @@ from storage_operator.errors import UserError
 DEFAULT_NAME = "default"
 POSTGRES_URL_VARIABLE = "LLMSPELL_STORAGE_POSTGRES_URL"
 KUBECONFIG_VARIABLE = "KUBECONFIG"
+# Exported beside the other one, so that a later `up` in the same shell knows whose server that is.
+_OWN_URL_VARIABLE = "LLMSPELL_STORAGE_DEV_POSTGRES_URL"
 _REACH_TIMEOUT_SECONDS = 5
 
 
@@ -99,21 +101,24 @@ class Environment:
         with exclusive(self._lock_file, lambda: report("waiting for another command on this environment")):
             postgres_url = self._foreign_postgres(wishes)
             kubeconfig = self._foreign_kubeconfig(wishes) if wishes.cluster else None
-            write_private(self._foreign_file, json.dumps(asdict(_Foreign(postgres_url, kubeconfig)), indent=2))
+            # What can be found wrong is found before anything is started.
             if postgres_url is not None:
                 _require_server(postgres_url)
                 report("PostgreSQL: the server that you gave answers")
-            elif wishes.postgres is PostgresSource.CONTAINER:
-                report(f"PostgreSQL: starting a container of {wishes.image}")
-                self.container.start(wishes.image)
-            else:
-                report("PostgreSQL: starting the embedded server")
-                self.embedded.start(port=wishes.postgres_port)
-            self._link_programs()
             if kubeconfig is not None:
                 _require_cluster(kubeconfig)
                 report("Kubernetes: the cluster that you gave answers")
             elif wishes.cluster:
+                toolchain.require(toolchain.CONTROL_PLANE)
+            write_private(self._foreign_file, json.dumps(asdict(_Foreign(postgres_url, kubeconfig)), indent=2))
+            if postgres_url is None and wishes.postgres is PostgresSource.CONTAINER:
+                report(f"PostgreSQL: starting a container of {wishes.image}")
+                self.container.start(wishes.image)
+            elif postgres_url is None:
+                report("PostgreSQL: starting the embedded server")
+                self.embedded.start(port=wishes.postgres_port)
+            self._link_programs()
+            if kubeconfig is None and wishes.cluster:
                 report("Kubernetes: starting the control plane")
                 self.control_plane.start(
                     controller_manager=wishes.controller_manager,
@@ -184,6 +189,7 @@ class Environment:
         return {
             **({} if kubeconfig is None else {KUBECONFIG_VARIABLE: str(kubeconfig)}),
             POSTGRES_URL_VARIABLE: self.postgres_url(),
+            **({} if self._foreign().postgres_url else {_OWN_URL_VARIABLE: self.postgres_url()}),
             "PATH": str(self.folder / "bin"),
         }
 
@@ -205,17 +211,15 @@ class Environment:
             return _Foreign()
 
     def _foreign_postgres(self, wishes: Wishes) -> str | None:
-        given = wishes.postgres_url or os.environ.get(POSTGRES_URL_VARIABLE)
-        # A shell in which `dev env` was evaluated names our own server: that is not somebody else's.
-        ours = self.embedded.status() is not None and given == self.embedded.dsn()
-        ours = ours or (self.container.exists() and given == self.container.dsn())
-        return None if not given or ours else given
+        given = os.environ.get(POSTGRES_URL_VARIABLE)
+        # A shell in which `dev env` was evaluated names a server of ours: that is not somebody else's.
+        return wishes.postgres_url or (None if given == os.environ.get(_OWN_URL_VARIABLE) else given) or None
 
     def _foreign_kubeconfig(self, wishes: Wishes) -> str | None:
-        given = wishes.kubeconfig or os.environ.get(KUBECONFIG_VARIABLE)
-        if not given or Path(given) == self.control_plane.kubeconfig:
-            return None
-        return str(Path(given).expanduser().absolute())
+        given = os.environ.get(KUBECONFIG_VARIABLE)
+        ours = given is not None and Path(given).parent.parent == self.folder.parent
+        chosen = wishes.kubeconfig or (None if ours else given)
+        return str(Path(chosen).expanduser().absolute()) if chosen else None
 
     def _link_programs(self) -> None:
         """Put kubectl and PostgreSQL's own programs into one folder, which ``dev env`` puts into PATH."""
@@ -250,7 +254,7 @@ def _require_server(url: str) -> None:
     try:
         psycopg.connect(url, connect_timeout=_REACH_TIMEOUT_SECONDS).close()
     except psycopg.Error as error:
-        why = " ".join(str(error).split())
+        why = " ".join(str(error).split()).rstrip(".?")
         raise UserError(
             "the given PostgreSQL does not answer", why, f"Check --postgres-url or {POSTGRES_URL_VARIABLE}"
         ) from error

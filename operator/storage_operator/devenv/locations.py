@@ -88,7 +88,11 @@ def exclusive(path: Path, waiting: Callable[[], None] | None = None, *, remove: 
                     waiting()
                 fcntl.flock(handle, fcntl.LOCK_EX)
             # Its last holder may have removed the file meanwhile: then the lock is on a file that nobody else sees.
-            if not path.exists() or not os.path.samestat(path.stat(), os.fstat(handle.fileno())):
+            try:
+                stale = not os.path.samestat(path.stat(), os.fstat(handle.fileno()))
+            except FileNotFoundError:
+                stale = True
+            if stale:
                 continue
             try:
                 yield

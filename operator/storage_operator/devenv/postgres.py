@@ -331,7 +331,7 @@ class EmbeddedPostgres:
                 if time.monotonic() > deadline:
                     raise UserError(
                         f"the PostgreSQL of {self.name} does not become ready",
-                        f"{error}\nthe last lines of {self.log} are\n{self.log_tail()}\n",
+                        f"{error}\nthe last lines of {self.log} are\n{self.log_tail()}",
                     ) from error
                 time.sleep(process.POLL_SECONDS)
             else:

@@ -152,7 +152,7 @@ def tail(log: Path, lines: int = 15) -> str:
 
 def crash(name: str, log: Path) -> UserError:
     """Build the report on a program that ended by itself: its name and the last lines that it wrote."""
-    return UserError(f"{name} stopped by itself", f"the last lines of {log} are\n{tail(log)}\n")
+    return UserError(f"{name} stopped by itself", f"the last lines of {log} are\n{tail(log)}")
 
 
 def free_port() -> int:

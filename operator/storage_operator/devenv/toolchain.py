@@ -118,6 +118,14 @@ def missing(programs: Iterable[str]) -> list[str]:
     return [program for program in programs if not path_of(program).exists()]
 
 
+def require(programs: Iterable[str]) -> None:
+    """Raise, before anything is started, when ``programs`` have to be built and no usable Go is there."""
+    left = missing(programs)
+    for family in FAMILIES:
+        if any(program in family.packages for program in left):
+            _go(family)
+
+
 def build(programs: Iterable[str], report: Report = _ignore) -> dict[str, Path]:
     """Build what is missing of ``programs`` and return the path of each; ``report`` is called as the build goes on."""
     wanted = tuple(programs)
@@ -233,6 +241,6 @@ def _run(family: Family, command: list[str]) -> Iterator[str]:
     if process.returncode != 0:
         raise UserError(
             f"Go could not build {family.name}",
-            "its last lines were\n" + "\n".join(recent) + "\n",
+            "its last lines were\n" + "\n".join(recent),
             "What was compiled is kept: the same command goes on from here",
         )

@@ -1,0 +1,1 @@
+"""The command line ``llmspell``: one file a group of commands, ``main`` puts them together."""
