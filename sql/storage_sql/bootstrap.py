@@ -16,8 +16,9 @@ from storage_sql.roles import RoleNames
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
-REQUIRED_EXTENSIONS = ("vector", "btree_gist")
-OPTIONAL_EXTENSIONS = ("vchord", "pg_stat_statements")
+REQUIRED_EXTENSIONS = ("vector",)
+# btree_gist makes the one-current-version constraint of the graph; a trigger keeps it elsewhere.
+OPTIONAL_EXTENSIONS = ("btree_gist", "vchord", "pg_stat_statements")
 MINIMUM_VECTOR = (0, 8)
 # Minor releases that do not leak planner statistics through row-level security (CVE-2025-8713).
 MINIMUM_SERVERS = {16: 160_010, 17: 170_006, 18: 180_000}
@@ -137,7 +138,7 @@ def _role(
     }
 
 
-def _check_server(version: int, superuser: bool) -> None:  # noqa: FBT001 - a row's columns
+def _check_server(version: int, superuser: bool) -> None:
     if not superuser:
         message = "bootstrap needs a superuser: `vector` is not a trusted extension"
         raise BootstrapError(message)

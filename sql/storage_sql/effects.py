@@ -71,9 +71,7 @@ def drive(procedure: Generator[Effect, Rows, T], serve: Callable[[Effect], Seque
         return result
 
 
-async def drive_async(
-    procedure: Generator[Effect, Rows, T], serve: Callable[[Effect], Awaitable[Sequence[Row]]]
-) -> T:
+async def drive_async(procedure: Generator[Effect, Rows, T], serve: Callable[[Effect], Awaitable[Sequence[Row]]]) -> T:
     """Run a procedure to its result with an asynchronous driver."""
     answer: Rows | SqlFailure = []
     try:

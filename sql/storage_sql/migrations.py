@@ -27,23 +27,23 @@ class MigrationError(Exception):
     """The database and the files do not fit together; nothing was changed."""
 
 
-class ChecksumChanged(MigrationError):
+class ChecksumChanged(MigrationError):  # noqa: N818 - the name is the finding
     """A file that was applied has been edited since."""
 
 
-class Gap(MigrationError):
+class Gap(MigrationError):  # noqa: N818 - the name is the finding
     """Versions are missing, in the files or among those applied."""
 
 
-class NewerDatabase(MigrationError):
+class NewerDatabase(MigrationError):  # noqa: N818 - the name is the finding
     """The database was migrated by a newer release than this one."""
 
 
-class LowerTarget(MigrationError):
+class LowerTarget(MigrationError):  # noqa: N818 - the name is the finding
     """The target lies below what is applied, or does not exist."""
 
 
-class InvalidFile(MigrationError):
+class InvalidFile(MigrationError):  # noqa: N818 - the name is the finding
     """A file's name or header is not in the form this package reads."""
 
 

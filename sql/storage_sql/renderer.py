@@ -8,10 +8,10 @@ end a function's body early.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined, UndefinedError
@@ -50,7 +50,8 @@ class Literal:
                 return "true" if self.value else "false"
             case int():
                 return str(self.value)
-        quoted = "'" + self.value.replace("'", "''") + "'"
+            case str():
+                quoted = "'" + self.value.replace("'", "''") + "'"
         # A backslash means itself only with standard_conforming_strings; E'' means the same always.
         return " E" + quoted.replace("\\", "\\\\") if "\\" in quoted else quoted
 
@@ -59,7 +60,7 @@ Marked = Identifier | Literal
 Value = Marked | bool | Sequence["Value"] | Mapping[str, "Value"]
 
 
-def ident(name: str) -> Identifier:
+def ident(name: object) -> Identifier:
     """Mark a name as an identifier; refuse what PostgreSQL would cut, drop or misread."""
     if not isinstance(name, str):
         message = f"an identifier is text, not {type(name).__name__}"
@@ -74,28 +75,30 @@ def ident(name: str) -> Identifier:
     return Identifier(name)
 
 
-def literal(value: str | int | bool | None) -> Literal:  # noqa: FBT001 - true and false are SQL constants
+def literal(value: object) -> Literal:
     """Mark a constant as a literal."""
-    if value is not None and not isinstance(value, str | int):
-        message = f"a literal is text, an integer, a boolean or None, not {type(value).__name__}"
-        raise RenderError(message)
-    if isinstance(value, str):
-        _refuse_controls(value)
-    return Literal(value)
+    match value:
+        case str():
+            _refuse_controls(value)
+            return Literal(value)
+        case None | bool() | int():
+            return Literal(value)
+    message = f"a literal is text, an integer, a boolean or None, not {type(value).__name__}"
+    raise RenderError(message)
 
 
-def render(template: str, **marked: Marked | list[Marked] | bool) -> str:
+def render(template: str, **marked: Value) -> str:
     """Render template text; only marked values may reach the output, booleans may steer it."""
     tags = set(_DOLLAR_TAG.findall(template))
     for name, value in marked.items():
         _check(name, value, tags)
     try:
-        return _compiled(template).render(**marked)
+        return str(_compiled(template).render(**marked))
     except UndefinedError as fault:
         raise RenderError(str(fault)) from fault
 
 
-def render_file(name: str, **marked: Marked | list[Marked] | bool) -> str:
+def render_file(name: str, **marked: Value) -> str:
     """Render a template that ships with this package, such as `templates/bootstrap.sql`."""
     return render(resources.files("storage_sql").joinpath(name).read_text(encoding="utf-8"), **marked)
 
@@ -130,7 +133,7 @@ def _check(name: str, value: object, tags: set[str]) -> None:
             raise RenderError(message)
 
 
-def _only_marked(value: Any) -> str:  # noqa: ANN401 - jinja2 hands over whatever the template names
+def _only_marked(value: Any) -> str:
     if isinstance(value, Identifier | Literal):
         return str(value)
     message = f"a template may only render marked values, not {type(value).__name__}"
@@ -150,5 +153,5 @@ _ENVIRONMENT = Environment(
 
 
 @cache
-def _compiled(template: str) -> Any:  # noqa: ANN401 - jinja2.Template is untyped at the edges
+def _compiled(template: str) -> Any:
     return _ENVIRONMENT.from_string(template)

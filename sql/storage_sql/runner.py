@@ -47,8 +47,7 @@ RETRIED = frozenset({"55P03", "40P01", "40001"})
 PIN_PATH = "SET search_path = pg_catalog, pg_temp"
 INSTALLATION_FACTS = """SELECT pg_catalog.obj_description(n.oid, 'pg_namespace'),
     (SELECT v.nspname FROM pg_catalog.pg_extension AS e
-       JOIN pg_catalog.pg_namespace AS v ON v.oid = e.extnamespace WHERE e.extname = 'vector'),
-    EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'btree_gist')
+       JOIN pg_catalog.pg_namespace AS v ON v.oid = e.extnamespace WHERE e.extname = 'vector')
   FROM pg_catalog.pg_namespace AS n WHERE n.nspname = %s"""
 
 
@@ -127,12 +126,9 @@ def discover(schema: str) -> Generator[Effect, Rows, Installation]:
     if names is None:
         message = f"schema {schema!r} is not prepared: run `llmspell database bootstrap`"
         raise NotBootstrapped(message)
-    _, vector_schema, btree_gist = rows[0]
-    missing = [
-        name for name, found in (("vector", vector_schema is not None), ("btree_gist", btree_gist)) if not found
-    ]
-    if missing:
-        message = f"extensions missing: {', '.join(missing)}: run `llmspell database bootstrap`"
+    vector_schema = rows[0][1]
+    if vector_schema is None:
+        message = "the extension `vector` is missing: run `llmspell database bootstrap`"
         raise ExtensionMissing(message)
     return Installation(names, schema, vector_schema)
 
