@@ -1,0 +1,272 @@
+"""Render each action to SQL through the strict renderer; the only place where provisioning SQL is written.
+
+Every rendered plan is one script: BEGIN, the fence, the statements, COMMIT. A session works as the owner; what a shard
+must do is bracketed by ``SET LOCAL ROLE``. Verifiers join here, never clear passwords.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from storage_sql.renderer import Identifier, Literal, ident, literal, render
+
+from storage_operator.adapters.postgres.faults import FENCED_STATE
+from storage_operator.planning.actions import (
+    Action,
+    AdvanceCapability,
+    AlterLogin,
+    BindLogin,
+    CreateLogin,
+    DropLogin,
+    ForgetTenant,
+    GrantSet,
+    RetainTenant,
+    RetireLogin,
+    RevokeRole,
+    SaveTenant,
+    SetPassword,
+    SetSettings,
+)
+from storage_operator.planning.sets import PrivilegeChange
+
+_FENCE = f"""DO $fence$ BEGIN
+  PERFORM FROM {{{{ schema }}}}.operator_lease WHERE {{% if fenced %}}epoch = {{{{ epoch }}}}{{% else %}}singleton{{% endif %}} FOR SHARE;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'a newer leader works on this database' USING ERRCODE = '{FENCED_STATE}';
+  END IF;
+END $fence$;
+"""
+_AS_SHARD = "SET LOCAL ROLE {{ shard }};\n"
+_AS_OWNER = "SET LOCAL ROLE {{ owner }};\n"
+_ATTRIBUTES = "{% if can_login %}LOGIN{% else %}NOLOGIN{% endif %} INHERIT CONNECTION LIMIT {{ connection_limit }}"
+_CREATE_LOGIN = (
+    _AS_SHARD
+    + "CREATE ROLE {{ login }} "
+    + _ATTRIBUTES
+    + " PASSWORD {{ verifier }};\nCOMMENT ON ROLE {{ login }} IS {{ mark }};\n"
+    + _AS_OWNER
+)
+_ALTER_LOGIN = _AS_SHARD + "ALTER ROLE {{ login }} " + _ATTRIBUTES + ";\n" + _AS_OWNER
+_SET_PASSWORD = _AS_SHARD + "ALTER ROLE {{ login }} PASSWORD {{ verifier }} VALID UNTIL 'infinity';\n" + _AS_OWNER
+_RESET_SETTINGS = "ALTER ROLE {{ login }} RESET ALL;\n"
+_SET_SETTING = "ALTER ROLE {{ login }} SET {{ setting }} TO {{ value }};\n"
+_SET_SEARCH_PATH = "ALTER ROLE {{ login }} SET search_path TO {{ first }}, {{ second }};\n"
+_GRANT_SET = "GRANT {{ role }} TO {{ login }} WITH INHERIT TRUE, SET FALSE;\n"
+_REVOKE_ROLE = "REVOKE {{ role }} FROM {{ login }};\n"
+_BIND = """INSERT INTO {{ schema }}.tenant_logins (login, tenant, slot, digest, verifier)
+VALUES ({{ login }}, {{ tenant }}, {{ slot }}, {{ digest }}, {{ verifier }})
+ON CONFLICT (login) DO UPDATE SET digest = excluded.digest, verifier = excluded.verifier, retire_at = NULL,
+  created_at = now();
+UPDATE {{ schema }}.tenants SET password_changed_at = clock_timestamp() WHERE tenant = {{ tenant }};
+"""
+_RETIRE = "UPDATE {{ schema }}.tenant_logins SET retire_at = {{ retire_at }}::timestamptz WHERE login = {{ login }};\n"
+_DROP_LOGIN = (
+    "DELETE FROM {{ schema }}.tenant_logins WHERE login = {{ login }};\n"
+    "{% if role_exists %}" + _AS_SHARD + "GRANT {{ login_role }} TO {{ shard }} WITH INHERIT TRUE, SET TRUE;\n"
+    "DROP OWNED BY {{ login_role }};\nDROP ROLE {{ login_role }};\n" + _AS_OWNER + "{% endif %}"
+)
+_ROW = (
+    "namespace",
+    "name",
+    "isolation",
+    "suspended",
+    "statement_timeout_ms",
+    "lock_timeout_ms",
+    "idle_in_transaction_timeout_ms",
+    "work_mem_kb",
+    "connection_limit",
+    "quota_bytes",
+    "quota_enforced",
+)
+_STORES = "ARRAY[{% for store in stores %}{{ store }}{% if not loop.last %}, {% endif %}{% endfor %}]::text[]"
+_VALUES = ", ".join(f"{{{{ {column} }}}}" for column in _ROW)
+_INSERT_TENANT = (
+    f"INSERT INTO {{{{ schema }}}}.tenants (tenant, state, stores, {', '.join(_ROW)})\n"
+    f"VALUES ({{{{ tenant }}}}, 'active', {_STORES}, {_VALUES});\n"
+)
+_UPDATE_TENANT = (
+    "UPDATE {{ schema }}.tenants SET state = 'active', updated_at = now(), stores = "
+    + _STORES
+    + ", "
+    + ", ".join(f"{column} = {{{{ {column} }}}}" for column in _ROW)
+    + "\nWHERE tenant = {{ tenant }} AND ((namespace = {{ namespace }} AND name = {{ name }}) OR state = 'retained');\n"
+)
+_ADVANCE = """UPDATE {{ schema }}.tenants SET previous_capability_version = capability_version,
+  previous_capability_expires_at = {{ expires_at }}::timestamptz, capability_version = capability_version + 1,
+  password_changed_at = clock_timestamp(), updated_at = now() WHERE tenant = {{ tenant }};
+"""
+_RETAIN = """UPDATE {{ schema }}.tenants SET state = 'retained', capability_version = capability_version + 1,
+  previous_capability_version = NULL, previous_capability_expires_at = NULL, updated_at = now()
+WHERE tenant = {{ tenant }};
+"""
+_CREATE_SET = """DO $set$ BEGIN
+  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {{ role_name }}) THEN
+    CREATE ROLE {{ role }} NOLOGIN;
+  END IF;
+END $set$;
+COMMENT ON ROLE {{ role }} IS {{ mark }};
+"""
+# What may be granted, and what somebody may have granted besides and is taken away again.
+_PRIVILEGES = {
+    "TABLE": {"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER", "MAINTAIN"},
+    "FUNCTION": {"EXECUTE"},
+    "SCHEMA": {"USAGE", "CREATE"},
+    "DATABASE": {"CONNECT", "CREATE", "TEMPORARY"},
+}
+# A function's name alone is enough: none of ours is overloaded, and the audit would find one that were.
+_OBJECTS = {
+    "TABLE": "TABLE {{ schema }}.{{ name }}",
+    "FUNCTION": "FUNCTION {{ schema }}.{{ name }}",
+    "SCHEMA": "SCHEMA {{ name }}",
+    "DATABASE": "DATABASE {{ name }}",
+}
+_GRANT = "GRANT PRIVILEGE ON OBJECT TO {{ role }};\n"
+_REVOKE = "REVOKE PRIVILEGE ON OBJECT FROM {{ role }};\n"
+_FORGET = "DELETE FROM {{ schema }}.tenants WHERE tenant = {{ tenant }};\n"
+
+
+class Script:
+    """Statements for one transaction, in the order of the plan."""
+
+    def __init__(self, schema: str, owner: str, *, epoch: int | None, mark: str = "") -> None:
+        """Take what every statement of an installation shares; ``epoch`` None means "whoever leads"."""
+        self._schema = ident(schema)
+        self._schema_name = schema
+        self._owner = ident(owner)
+        self._mark = mark
+        self._parts: list[str] = []
+        self.count = 0
+        self._add(_FENCE, fenced=epoch is not None, epoch=literal(epoch or 0))
+
+    def text(self) -> str:
+        """Return the whole transaction."""
+        return "BEGIN;\n" + "".join(self._parts) + "COMMIT;\n"
+
+    @property
+    def statements(self) -> str:
+        """Return only the statements, for people who read a dry run."""
+        return "".join(self._parts[1:])
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing but the fence would run."""
+        return len(self._parts) <= 1
+
+    def add(self, action: Action, secrets: Mapping[str, tuple[str, str]], *, role_exists: bool = True) -> None:
+        """Append one action. ``secrets`` maps a login to its new (verifier, digest)."""
+        match action:
+            case SaveTenant():
+                self._save(action)
+            case CreateLogin():
+                self._add(
+                    _CREATE_LOGIN,
+                    login=ident(action.login),
+                    shard=ident(action.shard),
+                    can_login=action.can_login,
+                    connection_limit=_limit(action.connection_limit),
+                    verifier=literal(secrets[action.login][0]),
+                    mark=literal(self._mark),
+                )
+            case AlterLogin():
+                self._add(
+                    _ALTER_LOGIN,
+                    login=ident(action.login),
+                    shard=ident(action.shard),
+                    can_login=action.can_login,
+                    connection_limit=_limit(action.connection_limit),
+                )
+            case SetPassword():
+                verifier = literal(secrets[action.login][0])
+                self._add(_SET_PASSWORD, login=ident(action.login), shard=ident(action.shard), verifier=verifier)
+            case SetSettings():
+                self._settings(action)
+            case BindLogin():
+                verifier, digest = secrets[action.login]
+                self._add(
+                    _BIND,
+                    login=literal(action.login),
+                    tenant=literal(action.tenant),
+                    slot=literal(action.slot),
+                    digest=literal(digest),
+                    verifier=literal(verifier),
+                )
+            case DropLogin():
+                self._add(
+                    _DROP_LOGIN,
+                    login=literal(action.login),
+                    login_role=ident(action.login),
+                    shard=ident(action.shard),
+                    role_exists=role_exists,
+                )
+            case _:
+                self._simple(action)
+
+    def _simple(self, action: Action) -> None:
+        match action:
+            case GrantSet():
+                self._add(_GRANT_SET, role=ident(action.role), login=ident(action.login))
+            case RevokeRole():
+                self._add(_REVOKE_ROLE, role=ident(action.role), login=ident(action.login))
+            case RetireLogin():
+                self._add(_RETIRE, login=literal(action.login), retire_at=_time(action.retire_at))
+            case AdvanceCapability():
+                expires = _time(action.previous_expires_at)
+                self._add(_ADVANCE, tenant=literal(action.tenant), expires_at=expires)
+            case RetainTenant():
+                self._add(_RETAIN, tenant=literal(action.tenant))
+            case ForgetTenant():
+                self._add(_FORGET, tenant=literal(action.tenant))
+            case _:
+                raise TypeError(f"{type(action).__name__} is not one statement's work")
+
+    def _save(self, action: SaveTenant) -> None:
+        row = action.row
+        template = _INSERT_TENANT if action.new else _UPDATE_TENANT
+        values = {column: literal(getattr(row, column)) for column in _ROW}
+        self._add(template, tenant=literal(row.tenant), stores=[literal(store) for store in row.stores], **values)
+
+    def _settings(self, action: SetSettings) -> None:
+        login, shard = ident(action.login), ident(action.shard)
+        self._add(_AS_SHARD, shard=shard)
+        self._add(_RESET_SETTINGS, login=login)
+        for name, value in action.settings:
+            if name == "search_path":
+                first, second = ident(self._schema_name), ident("public")
+                self._add(_SET_SEARCH_PATH, login=login, first=first, second=second)
+            else:
+                self._add(_SET_SETTING, login=login, setting=ident(name), value=literal(value))
+        self._add(_AS_OWNER)
+
+    def privileges(self, change: PrivilegeChange) -> None:
+        """Append what makes one component set's privileges right."""
+        role = ident(change.role)
+        if change.create:
+            self._add(_CREATE_SET, role=role, role_name=literal(change.role), mark=literal(change.mark))
+        for template, grants in ((_GRANT, change.grants), (_REVOKE, change.revokes)):
+            for kind, name, privilege in grants:
+                if privilege not in _PRIVILEGES[kind]:
+                    raise ValueError(f"not a privilege that a set may hold: {privilege} on {kind}")
+                text = template.replace("PRIVILEGE", privilege).replace("OBJECT", _OBJECTS[kind])
+                self._add(text, role=role, name=ident(name))
+
+    def raw(self, template: str, **marked: Identifier | Literal | list[Identifier | Literal] | bool) -> None:
+        """Append a template of another module of this package (schema, owner are given to it)."""
+        self._add(template, **marked)
+
+    def _add(self, template: str, **marked: Identifier | Literal | list[Identifier | Literal] | bool) -> None:
+        shared: dict[str, Identifier | Literal | list[Identifier | Literal] | bool] = {
+            "schema": self._schema,
+            "owner": self._owner,
+        }
+        text = render(template, **{**shared, **marked})
+        self._parts.append(text)
+        self.count += text.count(";\n")
+
+
+def _limit(connections: int | None) -> Literal:
+    return literal(-1 if connections is None else connections)
+
+
+def _time(moment: datetime | None) -> Literal:
+    return literal(None if moment is None else moment.isoformat())

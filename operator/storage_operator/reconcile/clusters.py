@@ -1,0 +1,307 @@
+"""Reconcile one StorageCluster: reach, identify, claim, migrate, audit, repair; and its deletion."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from storage_sql.migrations import (
+    ChecksumChanged,
+    Gap,
+    LowerTarget,
+    MigrationError,
+    MigrationPlan,
+    NewerDatabase,
+)
+from storage_sql.runner import LockBudgetSpent, RunOptions
+
+from storage_operator.adapters.postgres.faults import DatabaseFault
+from storage_operator.adapters.postgres.installation import Census, Claim, identify
+from storage_operator.adapters.postgres.migrator import migrate, migration_status
+from storage_operator.adapters.postgres.probe import plant_canary
+from storage_operator.adapters.postgres.targets import admin_conninfo, target
+from storage_operator.errors import Refused
+from storage_operator.reconcile.context import Context
+from storage_operator.reconcile.fleet import Tended
+from storage_operator.reconcile.report import Report, reason_of
+from storage_operator.resources.cluster import (
+    DriftPolicy,
+    Isolation,
+    MigrationPolicy,
+    StorageClusterSpec,
+    parse,
+)
+from storage_operator.resources.conditions import ConditionType, Reason, find, read_conditions
+from storage_operator.resources.faults import Faults
+from storage_operator.resources.kinds import Kind
+from storage_operator.resources.metadata import Metadata
+from storage_operator.resources.references import SecretKeyReference
+from storage_operator.resources.status import (
+    ConnectionCounts,
+    Extension,
+    StorageClusterStatus,
+    TenantCounts,
+)
+from storage_operator.world import Body, Key, Outcome
+
+RETRY_SECONDS = 5.0
+_NAMED_AT_MOST = 10
+_VIOLATIONS_SHOWN = 5
+_MIGRATION_REASONS = (
+    (ChecksumChanged, Reason.CHECKSUM_CHANGED),
+    (Gap, Reason.MIGRATION_GAP),
+    (NewerDatabase, Reason.DATABASE_NEWER),
+    (LowerTarget, Reason.LOWER_TARGET),
+    (LockBudgetSpent, Reason.MIGRATION_LOCKED),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What one pass over a cluster saw."""
+
+    tended: Tended
+    plan: MigrationPlan
+    census: Census | None
+
+
+class ClusterReconciler:
+    """Makes one StorageCluster serve, and says what is."""
+
+    def __init__(self, context: Context) -> None:
+        """Take what all reconcilers share."""
+        self._context = context
+
+    async def reconcile(self, body: Body) -> Outcome:
+        """Bring a StorageCluster to what it declares; expected faults become conditions, never exceptions."""
+        report = Report(Kind.STORAGE_CLUSTER, body, self._context.clock)
+        key = Key.of(body)
+        spec = parse(body)
+        if isinstance(spec, Faults):
+            await self._context.fleet.forget(key)
+            report.false(ConditionType.ACCEPTED, Reason.INVALID_SPEC, str(spec))
+            return await self._finish(report, None, Outcome("refused"))
+        looked: Looked | None = None
+        try:
+            body = await self._context.world.add_finalizer(body)
+            report.body = body
+            looked = await self._serve(key, spec, report)
+        except Refused as refusal:
+            self._stop_serving(key)
+            type_ = ConditionType.REACHABLE if refusal.reason.startswith("Secret") else ConditionType.ACCEPTED
+            report.false(type_, reason_of(refusal, Reason.INVALID_SPEC), refusal.message)
+            return await self._finish(report, None, Outcome("refused", 60.0))
+        except DatabaseFault as fault:
+            self._stop_serving(key)
+            reason = reason_of(fault, Reason.UNREACHABLE)
+            type_ = ConditionType.CONTRACT_HOLDS if fault.reason == "Fenced" else ConditionType.REACHABLE
+            report.false(type_, reason, fault.message)
+            return await self._finish(report, None, Outcome("failed", RETRY_SECONDS if fault.connection else None))
+        except MigrationError as error:
+            self._stop_serving(key)
+            reason = next((r for kind, r in _MIGRATION_REASONS if isinstance(error, kind)), Reason.MIGRATION_FAILED)
+            report.false(ConditionType.MIGRATED, reason, str(error))
+            return await self._finish(
+                report, None, Outcome("failed", None if reason is Reason.MIGRATION_LOCKED else 60.0)
+            )
+        return await self._finish(report, looked, Outcome("unchanged"))
+
+    async def delete(self, body: Body) -> Outcome:
+        """Let a StorageCluster go once nothing uses it; the database and its rows stay."""
+        metadata = Metadata.of(body)
+        if not metadata.has_finalizer:
+            return Outcome("deleted")
+        report = Report(Kind.STORAGE_CLUSTER, body, self._context.clock)
+        key = Key.of(body)
+        tenants = self._users(Kind.TENANT, key)
+        components = self._users(Kind.STORAGE_COMPONENT, key)
+        if (tenants or components) and not metadata.force_delete:
+            kind, names = ("Tenants", tenants) if tenants else ("StorageComponents", components)
+            reason = Reason.TENANTS_EXIST if tenants else Reason.COMPONENTS_EXIST
+            shown = ", ".join(names[:_NAMED_AT_MOST]) + (" …" if len(names) > _NAMED_AT_MOST else "")
+            report.true(ConditionType.DELETION_BLOCKED, reason, f"{len(names)} {kind} still use it: {shown}")
+            await self._finish(report, None, Outcome("waiting"))
+            return Outcome("waiting", RETRY_SECONDS)
+        tended = self._context.fleet.get(key)
+        if tended is not None:
+            try:
+                await tended.installation.release(self._claim(key))
+            except DatabaseFault as fault:
+                if not metadata.force_delete and not fault.connection:
+                    report.true(ConditionType.DELETION_BLOCKED, Reason.CLEANUP_FAILED, fault.message)
+                    return await self._finish(report, None, Outcome("failed"))
+        await self._context.fleet.forget(key)
+        await self._context.world.remove_finalizer(body)
+        return Outcome("deleted")
+
+    async def contact(self, key: Key, spec: StorageClusterSpec, report: Report) -> Tended:
+        """Reach and identify the database, and take the lead there; raises with the reason when that fails."""
+        ca = await self._secret_value(key.namespace, spec.tls.ca) if spec.tls.ca else None
+        main = await self._secret_value(key.namespace, spec.connection)
+        conninfo = admin_conninfo(main, spec.tls.mode.sslmode, ca)
+        working = conninfo
+        if spec.direct_connection is not None:
+            direct = await self._secret_value(key.namespace, spec.direct_connection)
+            working = admin_conninfo(direct, spec.tls.mode.sslmode, ca)
+        facts = await identify(working, spec.schema)
+        tended = await self._context.fleet.tend(key, spec, working, target(working, ca, spec.pooler), facts)
+        report.true(ConditionType.REACHABLE, Reason.CONNECTED)
+        return tended
+
+    async def _serve(self, key: Key, spec: StorageClusterSpec, report: Report) -> Looked:
+        tended = await self.contact(key, spec, report)
+        installation = tended.installation
+        plan = await self._migrated(tended, spec, report)
+        if not plan.applied:
+            self._stop_serving(key)
+            return Looked(tended, plan, None)
+        other = await installation.claim(self._claim(key))
+        if other is not None:
+            await self._context.fleet.forget(key)
+            mine = other.cluster == self._context.world.cluster_uid
+            reason = "Duplicate" if mine else "DatabaseClaimed"
+            where = f"StorageCluster {other.namespace}/{other.name}"
+            raise Refused(
+                reason, f"{where} already manages schema {spec.schema} of database {installation.facts.database}"
+            )
+        report.true(ConditionType.ACCEPTED, Reason.VALID)
+        if installation.epoch is None:
+            await installation.take_lead(self._context.fleet.holder)
+        await plant_canary(installation)
+        await self._contract(tended, report)
+        census = await installation.census()
+        self._connections(tended, census, report)
+        migrated = not plan.pending
+        holds = find(report.conditions(), ConditionType.CONTRACT_HOLDS)
+        serving = migrated and holds is not None and holds.is_true
+        if serving and not tended.serving:
+            tended.serving = True
+            self._wake(key)
+        tended.serving = serving
+        return Looked(tended, plan, census)
+
+    async def _migrated(self, tended: Tended, spec: StorageClusterSpec, report: Report) -> MigrationPlan:
+        options = RunOptions(release=self._context.release, target=spec.migrations.target_version)
+        plan = await migration_status(tended.conninfo, spec.schema, options)
+        if plan.pending and spec.migrations.policy is MigrationPolicy.AUTO:
+            await migrate(tended.conninfo, spec.schema, options)
+            plan = await migration_status(tended.conninfo, spec.schema, options)
+        if plan.pending:
+            labels = ", ".join(migration.label for migration in plan.pending)
+            report.false(
+                ConditionType.MIGRATED, Reason.MIGRATIONS_PENDING, f"pending: {labels}; run `llmspell database migrate`"
+            )
+        else:
+            report.true(ConditionType.MIGRATED, Reason.UP_TO_DATE)
+        return plan
+
+    async def _contract(self, tended: Tended, report: Report) -> None:
+        """Repair (or report) what the sets hold, then let the audit judge the whole."""
+        installation, spec = tended.installation, tended.spec
+        drift: tuple[str, ...] = ()
+        if Isolation.SEALED in spec.tenancy.isolation_modes:
+            await installation.ensure_app()
+        if spec.drift.policy is DriftPolicy.REPAIR:
+            await installation.sets.repair()
+            await installation.protect()
+        else:
+            drift = tuple(f"{change.role}: {change.why}" for change in await installation.sets.drift())
+        violations = await installation.audit()
+        tended.audited_at = time.monotonic()
+        if violations:
+            shown = "; ".join(str(violation) for violation in violations[:_VIOLATIONS_SHOWN])
+            more = len(violations) - _VIOLATIONS_SHOWN
+            text = f"{len(violations)} violations: {shown}" + (f" and {more} more" if more > 0 else "")
+            report.false(ConditionType.CONTRACT_HOLDS, Reason.CONTRACT_VIOLATED, text)
+        elif drift:
+            report.false(ConditionType.CONTRACT_HOLDS, Reason.DRIFT_FOUND, "; ".join(drift))
+        else:
+            report.true(ConditionType.CONTRACT_HOLDS, Reason.NO_VIOLATIONS)
+
+    @staticmethod
+    def _connections(tended: Tended, census: Census, report: Report) -> None:
+        counts = _connection_counts(tended, census)
+        if counts.committed > counts.limit:
+            report.true(
+                ConditionType.CONNECTIONS_OVERCOMMITTED,
+                Reason.OVERCOMMITTED,
+                f"limits and reserves add up to {counts.committed}, max_connections is {counts.limit}",
+            )
+        else:
+            report.false(ConditionType.CONNECTIONS_OVERCOMMITTED, Reason.WITHIN_LIMIT, "")
+
+    async def _secret_value(self, namespace: str, reference: SecretKeyReference) -> bytes:
+        """Read one key of a Secret of the cluster's own namespace."""
+        secret = await self._context.world.read_secret(namespace, reference.name)
+        if secret is None:
+            raise Refused("SecretMissing", f"Secret {namespace}/{reference.name} does not exist")
+        value = secret.data.get(reference.key)
+        if value is None:
+            raise Refused("SecretKeyMissing", f"Secret {namespace}/{reference.name} has no key {reference.key}")
+        return value
+
+    def _claim(self, key: Key) -> Claim:
+        return Claim(self._context.world.cluster_uid, key.namespace, key.name)
+
+    def _stop_serving(self, key: Key) -> None:
+        tended = self._context.fleet.get(key)
+        if tended is not None:
+            tended.serving = False
+
+    def _wake(self, key: Key) -> None:
+        """Everything that waited for this cluster is looked at again now."""
+        for kind in (Kind.STORAGE_COMPONENT, Kind.TENANT):
+            for body in self._context.world.list(kind):
+                if _refers_to(body, key):
+                    self._context.wake(Key.of(body))
+
+    def _users(self, kind: Kind, key: Key) -> list[str]:
+        bodies = [body for body in self._context.world.list(kind) if _refers_to(body, key)]
+        return sorted(f"{body['metadata']['namespace']}/{body['metadata']['name']}" for body in bodies)
+
+    async def _finish(self, report: Report, looked: Looked | None, outcome: Outcome) -> Outcome:
+        conditions = report.conditions()
+        if looked is None:
+            fields = dict(report.body.get("status") or {})
+            fresh = StorageClusterStatus(report.generation, conditions).as_fields()
+            fields.update({name: fresh[name] for name in ("conditions", "observedGeneration")})
+        else:
+            fields = self._status(report, looked).as_fields()
+        await report.write(self._context.world, fields, conditions)
+        return outcome
+
+    def _status(self, report: Report, looked: Looked) -> StorageClusterStatus:
+        installation, census = looked.tended.installation, looked.census
+        facts = installation.facts
+        key = Key.of(report.body)
+        ready = [body for body in self._context.world.list(Kind.TENANT) if _refers_to(body, key)]
+        return StorageClusterStatus(
+            observed_generation=report.generation,
+            conditions=report.conditions(),
+            server_version=facts.version,
+            extensions=tuple(Extension(each["name"], each["version"]) for each in facts.extension_list),
+            installation=facts.roles.installation,
+            schema_version=looked.plan.current,
+            pending_migrations=tuple(migration.label for migration in looked.plan.pending),
+            tenants=TenantCounts(len(ready), sum(1 for body in ready if _is_ready(body))),
+            connections=None if census is None else _connection_counts(looked.tended, census),
+            last_verified_time=None if census is None else self._context.clock(),
+        )
+
+
+def _connection_counts(tended: Tended, census: Census) -> ConnectionCounts:
+    facts, limits = tended.installation.facts, tended.spec.limits
+    own = limits.connections + limits.reserved_connections + facts.reserved_connections
+    return ConnectionCounts(limit=facts.max_connections, committed=census.committed_connections + own)
+
+
+def _refers_to(body: Body, key: Key) -> bool:
+    spec = body.get("spec") or {}
+    reference = spec.get("clusterRef") or {}
+    namespace = reference.get("namespace") or body["metadata"]["namespace"]
+    return (namespace, reference.get("name")) == (key.namespace, key.name)
+
+
+def _is_ready(body: Body) -> bool:
+    ready = find(read_conditions(body), ConditionType.READY)
+    return ready is not None and ready.is_true

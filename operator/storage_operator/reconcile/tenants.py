@@ -1,0 +1,452 @@
+"""Reconcile one Tenant: admission, plan, apply, probe, Secret, status; and its deletion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from storage_operator.adapters.postgres import tenants as database
+from storage_operator.adapters.postgres.credentials import Credential
+from storage_operator.adapters.postgres.faults import DatabaseFault
+from storage_operator.adapters.postgres.probe import Verdict, probe_role, probe_sealed
+from storage_operator.adapters.postgres.targets import login_conninfo
+from storage_operator.errors import Refused, SecretNotOurs, Waiting
+from storage_operator.planning.actions import Conflict, Plan, TenantRow
+from storage_operator.planning.secret import Access, application_secret, observe_secret
+from storage_operator.planning.tenant import (
+    DesiredTenant,
+    ObservedSecret,
+    TenantNames,
+    plan_deletion,
+    plan_tenant,
+)
+from storage_operator.reconcile.context import Context
+from storage_operator.reconcile.fleet import Tended
+from storage_operator.reconcile.report import Report, reason_of
+from storage_operator.resources.cluster import DriftPolicy, Isolation
+from storage_operator.resources.conditions import ConditionType, Reason, parse_time
+from storage_operator.resources.faults import Faults
+from storage_operator.resources.kinds import Kind
+from storage_operator.resources.metadata import Metadata
+from storage_operator.resources.names import StoreKind
+from storage_operator.resources.namespace_policy import admits
+from storage_operator.resources.status import TenantStatus, Usage
+from storage_operator.resources.tenant import DeletionPolicy, TenantSpec, parse
+from storage_operator.world import MANAGED_BY_LABEL, MANAGED_BY_VALUE, Body, Key, Outcome, SecretObject
+
+WAIT_FOR_CLUSTER_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Provisioned:
+    """What one pass over the database and the Secret left behind."""
+
+    plan: Plan
+    state: database.TenantState
+    verdict: Verdict | None
+    verified_at: datetime | None
+
+
+def names_of(tended: Tended, tenant: str, stores: tuple[str, ...]) -> TenantNames:
+    """Return the role names of a tenant in an installation."""
+    roles = tended.installation.roles
+    return TenantNames(
+        login_a=roles.tenant_login(tenant, "a"),
+        login_b=roles.tenant_login(tenant, "b"),
+        shard=roles.shard(tenant),
+        set_role=roles.store_set(stores),
+        mark=roles.role_comment("tenant"),
+    )
+
+
+def desired_tenant(spec: TenantSpec, tended: Tended, handled_request: str | None) -> DesiredTenant:
+    """Resolve a manifest against its cluster."""
+    quotas = spec.quotas
+    stores = tuple(sorted(store.database_name for store in spec.components or tuple(StoreKind)))
+    row = TenantRow(
+        tenant=spec.tenant_id,
+        namespace=spec.metadata.namespace,
+        name=spec.metadata.name,
+        isolation="sealed" if spec.isolation is Isolation.SEALED else "role",
+        suspended=spec.suspended,
+        stores=stores,
+        statement_timeout_ms=quotas.statement_timeout_ms,
+        lock_timeout_ms=quotas.lock_timeout_ms,
+        idle_in_transaction_timeout_ms=quotas.idle_in_transaction_timeout_ms,
+        work_mem_kb=quotas.work_mem_kb,
+        connection_limit=quotas.connections,
+        quota_bytes=quotas.storage_bytes,
+        quota_enforced=quotas.enforce_storage,
+    )
+    request = spec.metadata.rotation_request
+    return DesiredTenant(
+        row=row,
+        names=names_of(tended, spec.tenant_id, stores),
+        settings=_settings(spec, tended.spec.schema),
+        rotation_interval_seconds=spec.credentials.rotation.interval_seconds,
+        rotation_overlap_seconds=spec.credentials.rotation.overlap_seconds,
+        rotation_request=request if request != handled_request else None,
+        may_adopt=tended.spec.tenancy.adoption_namespace(spec.tenant_id) == spec.metadata.namespace,
+        repair=tended.spec.drift.policy is DriftPolicy.REPAIR,
+    )
+
+
+def _settings(spec: TenantSpec, schema: str) -> tuple[tuple[str, str], ...]:
+    """The login's per-role defaults, in the form that ``pg_db_role_setting`` gives back."""
+    quotas = spec.quotas
+    limits = {
+        "statement_timeout": quotas.statement_timeout_ms,
+        "lock_timeout": quotas.lock_timeout_ms,
+        "idle_in_transaction_session_timeout": quotas.idle_in_transaction_timeout_ms,
+    }
+    pairs = [("search_path", f"{schema}, public")]
+    pairs += [(name, f"{value}ms") for name, value in limits.items() if value is not None]
+    if quotas.work_mem_kb is not None:
+        pairs.append(("work_mem", f"{quotas.work_mem_kb}kB"))
+    return tuple(pairs)
+
+
+class TenantReconciler:
+    """Makes one Tenant so, and says what is."""
+
+    def __init__(self, context: Context) -> None:
+        """Take what all reconcilers share."""
+        self._context = context
+
+    async def reconcile(self, body: Body) -> Outcome:
+        """Bring a Tenant to what it declares; expected faults become conditions, never exceptions."""
+        report = Report(Kind.TENANT, body, self._context.clock)
+        spec = parse(body)
+        if isinstance(spec, Faults):
+            report.false(ConditionType.ACCEPTED, Reason.INVALID_SPEC, str(spec))
+            return await self._finish(report, None, None, Outcome("refused"))
+        try:
+            tended = await self._admit(spec, report)
+            report.true(ConditionType.ACCEPTED, Reason.VALID)
+            body = await self._context.world.add_finalizer(body)
+            report.body = body
+            done = await self._provision(spec, tended, body, report)
+        except Refused as refusal:
+            self._refused(report, refusal)
+            return await self._finish(report, spec, None, Outcome("refused"))
+        except Waiting as wait:
+            report.unknown(ConditionType.PROVISIONED, reason_of(wait, Reason.PROGRESSING), wait.message)
+            return await self._finish(report, spec, None, Outcome("waiting", wait.retry_after))
+        except DatabaseFault as fault:
+            return await self._faulted(report, spec, fault)
+        outcome = Outcome("changed" if done.plan.actions else "unchanged", self._come_back(spec, done))
+        return await self._finish(report, spec, done, outcome)
+
+    async def delete(self, body: Body) -> Outcome:
+        """Take a Tenant away as its policy says; bounded, idempotent, and blocked with a reason when it cannot be."""
+        metadata = Metadata.of(body)
+        if not metadata.has_finalizer:
+            return Outcome("deleted")
+        report = Report(Kind.TENANT, body, self._context.clock)
+        if not metadata.force_delete:
+            spec = parse(body)
+            try:
+                if not isinstance(spec, Faults):
+                    await self._remove(spec)
+            except (DatabaseFault, Waiting) as fault:
+                reason = Reason.SESSIONS_OPEN if isinstance(fault, database.SessionsRemain) else Reason.CLEANUP_FAILED
+                report.true(ConditionType.DELETION_BLOCKED, reason, fault.message)
+                return await self._finish(report, None, None, Outcome("failed"))
+        await self._delete_secret(body)
+        await self._context.world.remove_finalizer(body)
+        return Outcome("deleted")
+
+    async def plan(self, body: Body) -> tuple[Plan | Conflict, DesiredTenant, Tended]:
+        """Return what a reconcile would do now, without doing it; raises what ``reconcile`` would report."""
+        spec = parse(body, strict=True)
+        if isinstance(spec, Faults):
+            raise Refused("InvalidSpec", str(spec))
+        tended = await self._admit(spec, Report(Kind.TENANT, body, self._context.clock))
+        desired = desired_tenant(spec, tended, _handled_request(body))
+        state = await database.observe(tended.installation, spec.tenant_id, desired.names)
+        secret = await self._read_secret(spec, body, brand_new=False)
+        observed = await self._observe_secret(spec, tended, state, secret)
+        return plan_tenant(desired, state.observed, observed), desired, tended
+
+    async def _admit(self, spec: TenantSpec, report: Report) -> Tended:
+        """Find the cluster and check that it lets this tenant in; raises ``Refused`` or ``Waiting``."""
+        world = self._context.world
+        key = Key(Kind.STORAGE_CLUSTER, spec.cluster.namespace, spec.cluster.name)
+        if world.get(key) is None:
+            raise Waiting(
+                "ClusterNotFound", f"StorageCluster {key.namespace}/{key.name} does not exist", WAIT_FOR_CLUSTER_SECONDS
+            )
+        tended = self._context.fleet.get(key)
+        if tended is None or not tended.serving:
+            message = f"StorageCluster {key.namespace}/{key.name} is not Ready yet"
+            raise Waiting("ClusterNotReady", message, WAIT_FOR_CLUSTER_SECONDS)
+        tenancy = tended.spec.tenancy
+        labels = await world.namespace_labels(spec.metadata.namespace) if _needs_labels(tended) else None
+        admission = admits(
+            tenancy.allowed_namespaces,
+            own_namespace=key.namespace,
+            tenant_namespace=spec.metadata.namespace,
+            labels=labels,
+            tenant_id=spec.tenant_id,
+        )
+        if not admission:
+            raise Refused("NamespaceNotAllowed", admission.why)
+        if spec.isolation not in tenancy.isolation_modes:
+            offered = ", ".join(tenancy.isolation_modes)
+            raise Refused(
+                "IsolationNotOffered", f"isolation {spec.isolation} is not offered; the cluster offers: {offered}"
+            )
+        return tended
+
+    async def _provision(self, spec: TenantSpec, tended: Tended, body: Body, report: Report) -> Provisioned:
+        desired = desired_tenant(spec, tended, _handled_request(body))
+        state = await database.observe(tended.installation, spec.tenant_id, desired.names)
+        secret = await self._read_secret(spec, body, brand_new=state.observed.row is None)
+        seen = await self._observe_secret(spec, tended, state, secret)
+        plan = plan_tenant(desired, state.observed, seen)
+        if isinstance(plan, Conflict):
+            raise Refused(plan.reason, plan.message)
+        credential = await database.apply(tended.installation, spec.tenant_id, desired.names, plan)
+        if plan.actions:
+            state = await database.observe(tended.installation, spec.tenant_id, desired.names)
+        access = await self._access(spec, tended, state, secret, credential)
+        verdict, verified_at = await self._verify(spec, tended, body, plan, access)
+        if verdict is not None and not verdict.isolated:
+            report.false(ConditionType.ISOLATION_VERIFIED, Reason.PROBE_FAILED, verdict.message)
+        elif plan.write_secret and access is not None:
+            data = application_secret(tended.target, access, spec.credentials.keys)
+            await self._write_secret(spec, body, data, secret)
+        self._conclude(report, spec, plan, state, verdict)
+        return Provisioned(plan, state, verdict, verified_at)
+
+    def _conclude(
+        self, report: Report, spec: TenantSpec, plan: Plan, state: database.TenantState, verdict: Verdict | None
+    ) -> None:
+        if plan.drift and not plan.write_secret and not plan.issues and self._reports_drift(spec):
+            report.false(ConditionType.PROVISIONED, Reason.DRIFT_FOUND, "; ".join(plan.drift))
+        elif spec.suspended:
+            report.false(
+                ConditionType.PROVISIONED, Reason.SUSPENDED, "spec.suspended is true: no login, sessions ended"
+            )
+        else:
+            report.true(ConditionType.PROVISIONED, Reason.PROVISIONED)
+        if spec.suspended:
+            report.unknown(ConditionType.ISOLATION_VERIFIED, Reason.SUSPENDED, "a suspended tenant cannot be probed")
+        elif verdict is not None and verdict.isolated:
+            report.true(ConditionType.ISOLATION_VERIFIED, Reason.PROBE_PASSED, verdict.message)
+        elif verdict is None:
+            report.keep(ConditionType.ISOLATION_VERIFIED)
+        self._quota(report, spec, state)
+
+    def _reports_drift(self, spec: TenantSpec) -> bool:
+        key = Key(Kind.STORAGE_CLUSTER, spec.cluster.namespace, spec.cluster.name)
+        tended = self._context.fleet.get(key)
+        return tended is not None and tended.spec.drift.policy is DriftPolicy.REPORT
+
+    @staticmethod
+    def _quota(report: Report, spec: TenantSpec, state: database.TenantState) -> None:
+        limit = spec.quotas.storage_bytes
+        if limit is None:
+            report.false(ConditionType.QUOTA_EXCEEDED, Reason.NO_QUOTA, "")
+        elif state.usage.bytes is None:
+            report.unknown(
+                ConditionType.QUOTA_EXCEEDED, Reason.NOT_MEASURED, "usage is measured at the cluster's interval"
+            )
+        elif state.usage.bytes <= limit:
+            report.false(ConditionType.QUOTA_EXCEEDED, Reason.WITHIN_QUOTA, "")
+        else:
+            enforced = spec.quotas.enforce_storage
+            reason = Reason.OVER_QUOTA_ENFORCED if enforced else Reason.OVER_QUOTA
+            effect = "INSERT and UPDATE are refused, DELETE works" if enforced else "nothing is refused"
+            report.true(ConditionType.QUOTA_EXCEEDED, reason, f"quotas.storage is exceeded; {effect}")
+
+    async def _read_secret(self, spec: TenantSpec, body: Body, *, brand_new: bool) -> SecretObject | None:
+        """Read the Secret; a tenant that the database has never seen is spared the request (a create would conflict)."""
+        if brand_new and not _status(body).get("secretName"):
+            return None
+        return await self._context.world.read_secret(spec.metadata.namespace, spec.credentials.secret_name)
+
+    async def _observe_secret(
+        self, spec: TenantSpec, tended: Tended, state: database.TenantState, secret: SecretObject | None
+    ) -> ObservedSecret | None:
+        if secret is None:
+            return None
+        if secret.owner_uid != spec.metadata.uid:
+            raise SecretNotOurs(secret.namespace, secret.name)
+        access = await self._carried_access(spec, tended, state, secret)
+        wanted = {} if access is None else application_secret(tended.target, access, spec.credentials.keys)
+        sealed = spec.isolation is Isolation.SEALED
+        return observe_secret(secret.data, wanted, spec.credentials.keys, sealed=sealed)
+
+    async def _carried_access(
+        self, spec: TenantSpec, tended: Tended, state: database.TenantState, secret: SecretObject
+    ) -> Access | None:
+        """The way in that an existing Secret carries, if it is usable at all."""
+        if spec.isolation is Isolation.SEALED:
+            return (
+                await self._sealed_access(spec, tended, max(state.observed.capability_version, 1))
+                if state.observed.row
+                else None
+            )
+        live, password = state.observed.live, secret.data.get(spec.credentials.keys.password)
+        if live is None or password is None:
+            return None
+        return Access(spec.tenant_id, live.login, password.decode("utf-8", "replace"), tended.spec.schema)
+
+    async def _sealed_access(self, spec: TenantSpec, tended: Tended, version: int) -> Access:
+        installation = tended.installation
+        password = await installation.app_password()
+        capability = await installation.capability(spec.tenant_id, version)
+        return Access(spec.tenant_id, installation.roles.app, password, tended.spec.schema, capability)
+
+    async def _access(
+        self,
+        spec: TenantSpec,
+        tended: Tended,
+        state: database.TenantState,
+        secret: SecretObject | None,
+        credential: Credential | None,
+    ) -> Access | None:
+        if credential is not None:
+            return Access(spec.tenant_id, credential.login, credential.password, tended.spec.schema)
+        if spec.isolation is Isolation.SEALED:
+            return await self._sealed_access(spec, tended, state.observed.capability_version)
+        return None if secret is None else await self._carried_access(spec, tended, state, secret)
+
+    async def _verify(
+        self, spec: TenantSpec, tended: Tended, body: Body, plan: Plan, access: Access | None
+    ) -> tuple[Verdict | None, datetime | None]:
+        """Probe after a change and when the last proof is too old; None when there is nothing to do or nobody can log in."""
+        before = parse_time(_status(body).get("lastVerifiedTime"))
+        now = self._context.clock()
+        fresh = before is not None and now - before < timedelta(seconds=self._context.probe_interval_seconds)
+        if spec.suspended or access is None or (fresh and not plan.actions and not plan.write_secret):
+            return None, before
+        conninfo = login_conninfo(tended.conninfo, access.user, access.password)
+        if access.capability is None:
+            verdict = await probe_role(tended.installation, conninfo, spec.tenant_id)
+        else:
+            store = next(store.database_name for store in spec.components or tuple(StoreKind))
+            verdict = await probe_sealed(tended.installation, conninfo, spec.tenant_id, access.capability, store)
+        return verdict, now if verdict.isolated else before
+
+    async def _write_secret(
+        self, spec: TenantSpec, body: Body, data: Mapping[str, bytes], existing: SecretObject | None
+    ) -> None:
+        labels = {MANAGED_BY_LABEL: MANAGED_BY_VALUE, "app.kubernetes.io/component": "tenant"}
+        await self._context.world.write_secret(
+            spec.metadata.namespace, spec.credentials.secret_name, data, owner=body, labels=labels, existing=existing
+        )
+        former = _status(body).get("secretName")
+        if former and former != spec.credentials.secret_name:
+            await self._delete_named_secret(body, str(former))
+
+    async def _delete_secret(self, body: Body) -> None:
+        name = _status(body).get("secretName")
+        if name:
+            await self._delete_named_secret(body, str(name))
+
+    async def _delete_named_secret(self, body: Body, name: str) -> None:
+        metadata = Metadata.of(body)
+        secret = await self._context.world.read_secret(metadata.namespace, name)
+        if secret is not None and secret.owner_uid == metadata.uid:
+            await self._context.world.delete_secret(metadata.namespace, name, uid=secret.uid)
+
+    async def _remove(self, spec: TenantSpec) -> None:
+        """Take the tenant out of the database; a cluster that does not exist any more has nothing to clean."""
+        key = Key(Kind.STORAGE_CLUSTER, spec.cluster.namespace, spec.cluster.name)
+        if self._context.world.get(key) is None:
+            return
+        tended = self._context.fleet.get(key)
+        if tended is None:
+            raise Waiting("ClusterNotReady", f"StorageCluster {key.namespace}/{key.name} cannot be reached to clean up")
+        desired = desired_tenant(spec, tended, None)
+        state = await database.observe(tended.installation, spec.tenant_id, desired.names)
+        plan = plan_deletion(desired, state.observed, delete_rows=spec.deletion_policy is DeletionPolicy.DELETE)
+        if isinstance(plan, Plan):
+            await database.apply(tended.installation, spec.tenant_id, desired.names, plan)
+
+    def _refused(self, report: Report, refusal: Refused) -> None:
+        reason = reason_of(refusal, Reason.PROVISION_FAILED)
+        if isinstance(refusal, SecretNotOurs):
+            report.false(ConditionType.PROVISIONED, Reason.FOREIGN_SECRET, refusal.message)
+        elif reason is Reason.FOREIGN_ROLE:
+            report.false(ConditionType.PROVISIONED, reason, refusal.message)
+        else:
+            report.false(ConditionType.ACCEPTED, reason, refusal.message)
+
+    async def _faulted(self, report: Report, spec: TenantSpec, fault: DatabaseFault) -> Outcome:
+        if fault.connection:
+            report.unknown(ConditionType.PROVISIONED, reason_of(fault, Reason.UNREACHABLE), fault.message)
+        else:
+            report.false(ConditionType.PROVISIONED, Reason.PROVISION_FAILED, fault.message)
+        return await self._finish(report, spec, None, Outcome("failed"))
+
+    async def _finish(
+        self, report: Report, spec: TenantSpec | None, done: Provisioned | None, outcome: Outcome
+    ) -> Outcome:
+        conditions = report.conditions()
+        fields = self._status(report, spec, done, conditions).as_fields()
+        if done is None:
+            # What was not looked at keeps what it said; only the conditions are news.
+            kept = {name: value for name, value in _status(report.body).items() if name in fields}
+            news = {"conditions": fields["conditions"], "observedGeneration": fields["observedGeneration"]}
+            fields = {**kept, **news}
+        await report.write(self._context.world, fields, conditions)
+        return outcome
+
+    def _status(
+        self, report: Report, spec: TenantSpec | None, done: Provisioned | None, conditions: tuple[object, ...]
+    ) -> TenantStatus:
+        if spec is None or done is None:
+            return TenantStatus(report.generation, conditions)  # type: ignore[arg-type]
+        observed, usage = done.state.observed, done.state.usage
+        measured = (
+            Usage(usage.bytes, usage.rows or 0, usage.measured_at)
+            if usage.bytes is not None and usage.measured_at is not None
+            else None
+        )
+        interval = spec.credentials.rotation.interval_seconds
+        changed = observed.credential_changed_at
+        return TenantStatus(
+            observed_generation=report.generation,
+            conditions=conditions,  # type: ignore[arg-type]
+            role=observed.live.login if observed.live else None,
+            secret_name=spec.credentials.secret_name,
+            schema_version=done.state.schema_version,
+            components=tuple(
+                StoreKind.from_database_name(store) for store in (observed.row.stores if observed.row else ())
+            ),
+            usage=measured,
+            last_verified_time=done.verified_at,
+            last_rotation_time=changed,
+            next_rotation_time=changed + timedelta(seconds=interval) if changed and interval else None,
+            rotation_request=spec.metadata.rotation_request,
+        )
+
+    def _come_back(self, spec: TenantSpec, done: Provisioned) -> float | None:
+        """Seconds until something is due by itself: a rotation, or the end of an overlap."""
+        observed = done.state.observed
+        due = [login.retire_at for login in observed.logins if login.retire_at is not None]
+        interval = spec.credentials.rotation.interval_seconds
+        if interval is not None and observed.credential_changed_at is not None:
+            due.append(observed.credential_changed_at + timedelta(seconds=interval))
+        return max(0.5, (min(due) - observed.now).total_seconds()) if due else None
+
+
+def _needs_labels(tended: Tended) -> bool:
+    return any(rule.selector is not None for rule in tended.spec.tenancy.allowed_namespaces)
+
+
+def _status(body: Body) -> Mapping[str, object]:
+    status = body.get("status")
+    return status if isinstance(status, Mapping) else {}
+
+
+def _handled_request(body: Body) -> str | None:
+    value = _status(body).get("rotationRequest")
+    return value if isinstance(value, str) else None
+
+
+__all__ = ["TenantReconciler", "desired_tenant", "names_of"]
