@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -137,12 +137,12 @@ class RunningOperator:
 
 
 @pytest.fixture(scope="session")
-def installed_crds(control_plane: Cluster) -> Iterator[Cluster]:
+def installed_crds(control_plane: Cluster) -> Cluster:
     """Give a cluster that knows the custom resources."""
     control_plane.run("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
     names = [f"crd/{kind.plural}.storage.llmspell.dev" for kind in Kind]
     control_plane.run("wait", "--for=condition=Established", "--timeout=30s", *names)
-    yield control_plane
+    return control_plane
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""``llmspell operator run``: the operator's process, on a laptop and in the image alike."""  # noqa: A005 - only reached as storage_operator.cli.operator
+"""``llmspell operator run``: the operator's process, on a laptop and in the image alike."""
 
 from __future__ import annotations
 
