@@ -289,11 +289,13 @@ def _role(desired: DesiredTenant, observed: ObservedTenant, secret: ObservedSecr
         reason = _rotation_reason(desired, observed, secret, live.digest, live.login)
         actions += _attributes(desired, observed, live.login)
         if reason is not None:
-            slot = "b" if live.slot == "a" else "a"
+            unpublished = reason == SECRET_FOREIGN and _is_retiring(observed, secret)
+            slot = live.slot if unpublished else _other(live.slot)
             actions += _new_login(desired, observed, slot, reason)
             issues = names.login(slot)
-            retire_at = observed.now + timedelta(seconds=desired.rotation_overlap_seconds)
-            actions.append(RetireLogin(live.login, retire_at, reason))
+            if not unpublished:
+                retire_at = observed.now + timedelta(seconds=desired.rotation_overlap_seconds)
+                actions.append(RetireLogin(live.login, retire_at, reason))
     actions += _retired(desired, observed, issues)
     if desired.row.suspended and (observed.row is None or not observed.row.suspended):
         present = tuple(role.name for role in observed.roles)
@@ -301,6 +303,20 @@ def _role(desired: DesiredTenant, observed: ObservedTenant, secret: ObservedSecr
             actions.append(EndSessions(present, "the tenant is suspended"))
     write = issues is not None or secret is None or not secret.current
     return Plan(tuple(actions), issues, write)
+
+
+def _is_retiring(observed: ObservedTenant, secret: ObservedSecret | None) -> bool:
+    """Whether the Secret still holds the former credential: the live one was made and never published.
+
+    Then the live login's password is drawn again in place; taking the former slot would lock the application out.
+    """
+    return secret is not None and any(
+        (bound.login, bound.digest) == (secret.user, secret.digest) for bound in observed.logins if bound.retire_at
+    )
+
+
+def _other(slot: str) -> str:
+    return "b" if slot == "a" else "a"
 
 
 def _free_slot(observed: ObservedTenant) -> str:

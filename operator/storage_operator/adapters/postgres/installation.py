@@ -101,6 +101,7 @@ class Installation:
     epoch: int | None = None
     sets: ComponentSets = field(init=False)
     _app_password: str | None = field(default=None, repr=False)
+    _app_verifier: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Attach what works on the installation's component sets."""
@@ -194,11 +195,17 @@ class Installation:
             self._app_password = await self.sealing_secret(_APP_PASSWORD_MESSAGE)
         return self._app_password
 
+    async def app_verifier(self) -> str:
+        """Return a SCRAM verifier of the shared login; one and the same for the life of this process."""
+        if self._app_verifier is None:
+            password = await self.app_password()
+            async with self.server.session() as connection:
+                self._app_verifier = encrypt(self.roles.app, password, connection)
+        return self._app_verifier
+
     async def ensure_app(self) -> None:
         """Make the shared login of sealed mode, with every store's privileges and the right to enter a tenant."""
-        password = await self.app_password()
-        async with self.server.session() as connection:
-            verifier = encrypt(self.roles.app, password, connection)
+        verifier = await self.app_verifier()
         script = Script(self.schema, self.roles.owner, epoch=self.epoch)
         script.raw(_ENSURE_APP, app=ident(self.roles.app), app_name=literal(self.roles.app), verifier=literal(verifier))
         script.raw(_MARK_APP, app=ident(self.roles.app), mark=literal(self.roles.role_comment("app")))

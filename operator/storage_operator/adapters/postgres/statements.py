@@ -86,7 +86,8 @@ _INSERT_TENANT = (
     f"VALUES ({{{{ tenant }}}}, 'active', {_STORES}, {_VALUES});\n"
 )
 _UPDATE_TENANT = (
-    "UPDATE {{ schema }}.tenants SET state = 'active', updated_at = now(), stores = "
+    "UPDATE {{ schema }}.tenants SET state = 'active', updated_at = now(), "
+    "over_quota = COALESCE(used_bytes > {{ quota_bytes }}::bigint, false), stores = "
     + _STORES
     + ", "
     + ", ".join(f"{column} = {{{{ {column} }}}}" for column in _ROW)

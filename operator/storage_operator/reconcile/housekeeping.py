@@ -1,0 +1,58 @@
+"""Work that belongs to a cluster and to no object: measuring usage, and ending sessions that break their limits.
+
+It runs beside the reconciles, for each cluster on its own, so that a slow or dead server delays nobody else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import Counter
+
+from storage_operator.adapters.postgres.faults import DatabaseFault
+from storage_operator.adapters.postgres.usage import measure
+from storage_operator.adapters.postgres.watchdog import end_offenders
+from storage_operator.reconcile.context import Context
+from storage_operator.reconcile.fleet import Tended
+from storage_operator.resources.kinds import Kind
+from storage_operator.world import Key
+
+logger = logging.getLogger(__name__)
+
+PASS_SECONDS = 5.0
+
+
+class Housekeeper:
+    """Looks after every serving cluster of the fleet, one pass every few seconds."""
+
+    def __init__(self, context: Context) -> None:
+        """Take what the reconcilers share; ``ended`` counts terminated sessions by the limit they broke."""
+        self._context = context
+        self.ended: Counter[str] = Counter()
+
+    async def run(self) -> None:
+        """Pass after pass until cancelled."""
+        while True:
+            await asyncio.gather(*(self.look_after(tended) for tended in self._context.fleet.all() if tended.serving))
+            await asyncio.sleep(PASS_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+
+    async def look_after(self, tended: Tended) -> None:
+        """One pass over one cluster; a database that does not answer is its reconcile's matter, not ours."""
+        try:
+            for ended in await end_offenders(tended.installation):
+                self.ended[ended.limit] += 1
+                logger.warning("ended a session of %s: %s", ended.login, ended.limit)
+            await self._measure(tended)
+        except DatabaseFault as fault:
+            logger.info("housekeeping of %s is put off: %s", tended.key, fault.reason)
+
+    async def _measure(self, tended: Tended) -> None:
+        now = time.monotonic()
+        interval = tended.spec.limits.usage_interval_seconds
+        if tended.measured_at is not None and now - tended.measured_at < interval:
+            return
+        tended.measured_at = now
+        for owner in await measure(tended.installation):
+            self._context.wake(Key(Kind.TENANT, owner.namespace, owner.name))
