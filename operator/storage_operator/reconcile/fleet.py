@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from storage_operator.adapters.postgres.installation import Facts, Installation, address_of
@@ -31,6 +32,7 @@ class Fleet:
     def __init__(self, holder: str) -> None:
         """Take the name under which this process leads."""
         self.holder = holder
+        self.on_sql: Callable[[int, int], None] | None = None
         self._tended: dict[Key, Tended] = {}
 
     def get(self, key: Key) -> Tended | None:
@@ -51,7 +53,10 @@ class Fleet:
             return former
         if former is not None:
             await former.installation.server.close()
-        tended = Tended(key, spec, Installation(Server(address), spec.schema, facts), conninfo, target)
+        server = Server(address)
+        if self.on_sql is not None:
+            server.meter.listeners.append(self.on_sql)
+        tended = Tended(key, spec, Installation(server, spec.schema, facts), conninfo, target)
         self._tended[key] = tended
         return tended
 
