@@ -1,0 +1,58 @@
+"""The package as a whole: what it exports, how light it is, its examples, its types."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import subprocess
+import sys
+from dataclasses import fields
+from importlib import resources
+
+import pytest
+
+import storagelib
+from storage_operator.resources import tenant
+
+MODULES = ["storagelib", *(f"storagelib.{module.name}" for module in pkgutil.iter_modules(storagelib.__path__))]
+IMPORT_SECONDS_MAX = 0.150
+
+
+def test_all_is_what_is_public() -> None:
+    """``__all__`` is sorted as ruff sorts it (constants, classes, functions) and names every public object."""
+    public = {name for name, value in vars(storagelib).items() if not name.startswith("_") and name != "annotations"}
+    submodules = {name.rpartition(".")[2] for name in MODULES}
+    assert set(storagelib.__all__) == public - submodules
+    assert storagelib.__all__ == sorted(storagelib.__all__, key=lambda name: (not name.isupper(), name))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings_are_true(name: str) -> None:
+    """Every example in a docstring prints what it says."""
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.failed == 0
+
+
+def test_importing_is_light() -> None:
+    """An import loads no driver, no numpy and no event loop, and takes less than 150 ms in the best of five."""
+    code = (
+        "import sys, time; start = time.perf_counter(); import storagelib; took = time.perf_counter() - start;"
+        "heavy = {'asyncio', 'numpy', 'psycopg', 'psycopg_pool', 'jinja2'} & set(sys.modules);"
+        "print(took); sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(5)]
+    assert min(float(run.stdout) for run in runs) < IMPORT_SECONDS_MAX
+
+
+def test_types_are_shipped() -> None:
+    """Type checkers of users find ``py.typed``."""
+    assert resources.files("storagelib").joinpath("py.typed").is_file()
+
+
+def test_reader_and_writer_name_the_same_keys() -> None:
+    """The keys that the operator writes under are the keys that the library reads."""
+    assert {entry.name: entry.default for entry in fields(tenant.SecretKeys)} == {
+        entry.name: entry.default for entry in fields(storagelib.SecretKeys)
+    }
+    assert (tenant.MODE_KEY, tenant.SCHEMA_KEY) == (storagelib.MODE_KEY, storagelib.SCHEMA_KEY)
