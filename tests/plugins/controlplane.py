@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 
 from storage_operator.devenv import ownership, toolchain
-from storage_operator.devenv.controlplane import ControlPlane
+from storage_operator.devenv.controlplane import CONTROLLER_MANAGER, ControlPlane
 from storage_operator.devenv.environment import remove_orphans
+from storage_operator.errors import UserError
 
 _KUBECONFIG_VARIABLE = "LLMSPELL_STORAGE_TEST_KUBECONFIG"
 _COMMAND_TIMEOUT_SECONDS = 60
@@ -61,6 +62,22 @@ class Cluster:
 def _report(progress: toolchain.Progress) -> None:
     # The first build takes minutes; on the real standard error, so that capturing does not hide it.
     print(f"\r\033[K{progress}", end="", file=sys.__stderr__, flush=True)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build what the chosen tests need before the first of them starts, since the first build outlasts any time-out."""
+    if session.config.option.collectonly:
+        return
+    needed = {fixture for item in session.items for fixture in getattr(item, "fixturenames", ())}
+    programs = [
+        *([*toolchain.CONTROL_PLANE, CONTROLLER_MANAGER] if "control_plane" in needed else []),
+        *(["helm"] if "helm" in needed else []),
+    ]
+    if toolchain.missing(programs):
+        try:
+            toolchain.build(programs, _report)
+        except UserError as error:
+            raise pytest.UsageError(str(error)) from error
 
 
 @pytest.fixture(scope="session")

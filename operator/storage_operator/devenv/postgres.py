@@ -37,7 +37,7 @@ from storage_operator.errors import UserError
 
 SUPERUSER = "postgres"
 _READY_TIMEOUT_SECONDS = 60.0
-_CONNECT_TIMEOUT_SECONDS = 5
+_CONNECT_TIMEOUT_SECONDS = 2
 _START_ATTEMPTS = 3
 # Longer paths do not fit into the address of a unix socket (104 bytes on macOS, with the socket's own name).
 _SOCKET_FOLDER_MAX_BYTES = 80

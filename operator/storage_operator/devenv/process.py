@@ -20,7 +20,7 @@ from typing import Any
 from storage_operator.errors import UserError
 
 _PROC = Path("/proc/self/stat")
-_STATE_FIELD, _START_FIELD = 0, 19
+_STATE_FIELD, _THREADS_FIELD, _START_FIELD = 0, 17, 19
 POLL_SECONDS = 0.02
 # Programs started by this very process: they must be reaped here, or they stay behind as zombies.
 _own_children: dict[int, subprocess.Popen[bytes]] = {}
@@ -49,7 +49,9 @@ def _linux_mark(pid: int) -> ProcessMark | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = text[text.rindex(")") + 2 :].split()
-    return None if fields[_STATE_FIELD] in "ZX" else ProcessMark(pid, fields[_START_FIELD])
+    # A zombie is dead and waits to be reaped, unless it has threads that are still ending and hold its files.
+    ended = fields[_STATE_FIELD] in "ZX" and int(fields[_THREADS_FIELD]) <= 1
+    return None if ended else ProcessMark(pid, fields[_START_FIELD])
 
 
 def _portable_mark(pid: int) -> ProcessMark | None:
@@ -61,11 +63,15 @@ def _portable_mark(pid: int) -> ProcessMark | None:
 
 def mark_of(pid: int) -> ProcessMark | None:
     """Return the mark of a living process, None when there is none (a zombie counts as dead)."""
+    mark = _linux_mark(pid) if _PROC.exists() else _portable_mark(pid)
     child = _own_children.get(pid)
-    if child is not None and child.poll() is not None:
-        del _own_children[pid]
-        return None
-    return _linux_mark(pid) if _PROC.exists() else _portable_mark(pid)
+    if child is None:
+        return mark
+    # A child that ended stays a zombie until it is reaped, which poll() does; only then is its id free again.
+    if child.poll() is None:
+        return mark
+    del _own_children[pid]
+    return None
 
 
 def is_running(mark: ProcessMark | None) -> bool:
