@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from storage_operator.cli import dev, operator
+from storage_operator.cli import database, dev, operator
 from storage_operator.errors import UserError
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
     add_completion=False,
     help="Multi-tenant storage for AI agents on PostgreSQL and Kubernetes.",
 )
+app.add_typer(database.app, name="database")
 app.add_typer(dev.app, name="dev")
 app.add_typer(operator.app, name="operator")
 

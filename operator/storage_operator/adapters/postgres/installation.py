@@ -13,16 +13,16 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
-from storage_sql.audit import Violation, audit_sql
-from storage_sql.renderer import Literal, ident, literal, render, render_file
-from storage_sql.roles import SHARD_COUNT, RoleNames
-from storage_sql.stores import APPEND_ONLY_TABLES
 
 from storage_operator.adapters.postgres.credentials import encrypt, sealed_value
 from storage_operator.adapters.postgres.faults import DatabaseFault, Fenced, translate
 from storage_operator.adapters.postgres.server import Address, Server, connect
 from storage_operator.adapters.postgres.sets import ComponentSets
 from storage_operator.adapters.postgres.statements import Script
+from storage_sql.audit import Violation, audit_sql
+from storage_sql.renderer import Literal, ident, literal, render, render_file
+from storage_sql.roles import SHARD_COUNT, RoleNames
+from storage_sql.stores import APPEND_ONLY_TABLES
 
 VERSION_MIN = 160_000
 MINOR_MIN = {16: 10, 17: 6, 18: 0}
@@ -255,7 +255,7 @@ async def identify(conninfo: str, schema: str) -> Facts:
 
 def _judged(told: Mapping[str, Any], schema: str) -> Facts:
     """Turn what a server tells into facts, or into the first reason why an operator cannot work there."""
-    _check_version(told)
+    check_version(told)
     extensions: Mapping[str, str] = told["extensions"] or {}
     roles = RoleNames.from_schema_comment(told["schema_mark"])
     if roles is None and told["tables"]:
@@ -277,7 +277,7 @@ def _judged(told: Mapping[str, Any], schema: str) -> Facts:
             f"database {told['database']} has no schema {schema} of this project; "
             f"a superuser runs `{BOOTSTRAP_COMMAND}` once",
         )
-    _check_rights(told, roles)
+    check_rights(told, roles)
     if told["read_only"]:
         raise DatabaseFault("ServerReadOnly", "the server is read-only (a standby?); point the Secret at the primary")
     return Facts(
@@ -293,7 +293,8 @@ def _judged(told: Mapping[str, Any], schema: str) -> Facts:
     )
 
 
-def _check_version(told: Mapping[str, Any]) -> None:
+def check_version(told: Mapping[str, Any]) -> None:
+    """Refuse a server that is too old, or whose minor release is known to leak; raises ``DatabaseFault``."""
     number: int = told["version_num"]
     major, minor = divmod(number, 10_000)
     if number < VERSION_MIN:
@@ -306,7 +307,7 @@ def _check_version(told: Mapping[str, Any]) -> None:
         )
 
 
-def _check_rights(told: Mapping[str, Any], roles: RoleNames) -> None:
+def check_rights(told: Mapping[str, Any], roles: RoleNames) -> None:
     """The operator's login must be able to become the owner, and the owner must be able to make roles."""
     known: Mapping[str, Mapping[str, bool]] = told["roles"] or {}
     lacking: list[str] = []
