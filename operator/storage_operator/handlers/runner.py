@@ -42,6 +42,7 @@ T = TypeVar("T")
 
 STARTUP_RETRY_SECONDS = 2.0
 STOP_SECONDS = 5.0
+ABANDON_SECONDS = 1.0
 
 
 class ExitCode(enum.IntEnum):
@@ -256,6 +257,8 @@ class Runner:
         logger.error("leadership lost, ending: %s", _failure(lost))
         parts.health.leading = False
         await parts.queue.drain(0.0)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(parts.engine.aclose(), ABANDON_SECONDS)
         await self._stop_watches(work)
         self._stand_down()
         return ExitCode.LEASE_LOST

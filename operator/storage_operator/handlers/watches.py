@@ -1,7 +1,7 @@
 """The only place that knows kopf: its watch streams keep the cache, everything else of kopf is switched off.
 
 kopf patches nothing here: there are only ``on.event`` handlers, no finalizer of its own, and the storages in which it
-would keep diffs and progress are empty. Its tasks live as long as the process: it cancels what was made after it.
+would keep diffs and progress are empty. What it would do to other people's tasks and signals is undone here as well.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import kopf
@@ -66,6 +66,23 @@ class _NoProgress(kopf.ProgressStorage):
     def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
         """Return the essence as it is."""
         return essence
+
+
+class _EveryTask(Collection[Any]):
+    """Tell kopf that every task is somebody else's.
+
+    At its end kopf cancels its own root tasks, which end their children, and then whatever else was made since its
+    start: pools, probes, a hand-over under way. Those are ours to end, in our order.
+    """
+
+    def __contains__(self, task: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(asyncio.all_tasks())
+
+    def __len__(self) -> int:
+        return len(asyncio.all_tasks())
 
 
 def store_event(cache: ObjectCache, event: Mapping[str, Any]) -> None:
@@ -128,7 +145,6 @@ class Watches:
 
     async def run(self, started: Callable[[], None]) -> None:
         """Watch until ``stop``; ``started`` is called after kopf took the signal handlers, to take them back."""
-        existing = asyncio.all_tasks()
         scope: dict[str, Any] = (
             {"clusterwide": True} if self._settings.clusterwide else {"namespaces": list(self._settings.namespaces)}
         )
@@ -140,7 +156,7 @@ class Watches:
             **scope,
         )
         started()
-        await kopf.run_tasks(tasks, ignored=existing)
+        await kopf.run_tasks(tasks, ignored=_EveryTask())
 
     def stop(self) -> None:
         """End the streams."""
