@@ -211,7 +211,7 @@ def parse(body: object, *, strict: bool = False) -> StorageClusterSpec | Faults:
         metadata=metadata,
         connection=(
             read_secret_key_reference(connection, "secretRef", default_key="dsn")
-            if spec.has("connection")
+            if connection.is_object
             else SecretKeyReference("", "")
         ),
         direct_connection=read_optional_secret_key_reference(connection, "directSecretRef", default_key="dsn"),
@@ -260,12 +260,7 @@ def _read_vectors(vectors: Reader) -> VectorIndexMethod:
 def _read_tenancy(tenancy: Reader) -> Tenancy:
     defaults = Tenancy()
     rules = tuple(_read_rule(rule) for rule in tenancy.children("allowedNamespaces", most=_MAX_RULES))
-    modes = tuple(
-        tenancy.checked_choice(f"isolationModes[{index}]", item, Isolation)
-        for index, item in enumerate(tenancy.items("isolationModes", most=len(Isolation), least=1))
-    )
-    if len(set(modes)) < len(modes):
-        tenancy.refuse("isolationModes", "must not name a mode twice")
+    modes = tenancy.choices("isolationModes", Isolation)
     adoptions = tuple(_read_adoption(adoption) for adoption in tenancy.children("adoptions", most=_MAX_ADOPTIONS))
     if len({adoption.tenant_id for adoption in adoptions}) < len(adoptions):
         tenancy.refuse("adoptions", "must not name a tenant id twice")
@@ -273,19 +268,19 @@ def _read_tenancy(tenancy: Reader) -> Tenancy:
     return Tenancy(
         # An empty list is an answer (nobody), an absent one is not.
         allowed_namespaces=rules if tenancy.has("allowedNamespaces") else defaults.allowed_namespaces,
-        isolation_modes=modes if tenancy.has("isolationModes") else defaults.isolation_modes,
+        isolation_modes=modes if modes is not None else defaults.isolation_modes,
         adoptions=adoptions,
     )
 
 
 def _read_rule(rule: Reader) -> NamespaceRule:
-    source = rule.choice("from", NamespaceSource)
+    source = rule.required_choice("from", NamespaceSource)
     selector = read_label_selector(rule, "selector")
-    if rule.has("from") and (source is NamespaceSource.SELECTOR) != (selector is not None):
+    if source is not None and (source is NamespaceSource.SELECTOR) != (selector is not None):
         rule.refuse("selector", "is given exactly when from is Selector")
     pattern = _read_pattern(rule)
     rule.finish()
-    return NamespaceRule(source, selector, pattern)
+    return NamespaceRule(source or NamespaceSource.SAME, selector, pattern)
 
 
 def _read_pattern(rule: Reader) -> TenantIdPattern | None:
@@ -349,18 +344,18 @@ def _read_pooler(spec: Reader) -> Pooler | None:
     pooler = spec.child("pooler")
     if not spec.has("pooler"):
         return None
-    auth = pooler.choice("auth", PoolerAuth)
+    auth = pooler.required_choice("auth", PoolerAuth)
     secret_name = None
     if pooler.has("authFileSecretName"):
         secret_name = pooler.text(
             "authFileSecretName", pattern=DNS_SUBDOMAIN, longest=DNS_SUBDOMAIN_MAX_LENGTH, kind="the name of a Secret"
         )
-    if pooler.has("auth") and (auth is PoolerAuth.AUTH_FILE) != (secret_name is not None):
+    if auth is not None and (auth is PoolerAuth.AUTH_FILE) != (secret_name is not None):
         pooler.refuse("authFileSecretName", "is given exactly when auth is AuthFile")
     parsed = Pooler(
         host=pooler.text("host", pattern=_HOST, longest=_HOST_MAX_LENGTH, kind="a host name or address"),
         port=pooler.integer("port", least=1, most=65_535, default=6432),
-        auth=auth,
+        auth=auth or PoolerAuth.AUTH_QUERY,
         auth_file_secret_name=secret_name,
         reload_seconds=pooler.integer("reloadSeconds", least=0, most=3_600, default=30),
     )

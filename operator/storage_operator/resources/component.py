@@ -133,13 +133,13 @@ def parse(body: object, *, strict: bool = False) -> StorageComponentSpec | Fault
     metadata = read_header(document, body, Kind.STORAGE_COMPONENT)
     spec = document.child("spec", required=True)
     cluster = read_cluster_reference(spec, metadata.namespace)
-    store = spec.choice("store", StoreKind)
-    if spec.has("store"):
+    store = spec.required_choice("store", StoreKind)
+    if store is not None:
         _check_blocks(spec, store)
     parsed = StorageComponentSpec(
         metadata=metadata,
         cluster=cluster,
-        store=store,
+        store=store or StoreKind.VECTORS,
         enabled=spec.boolean("enabled", default=True),
         vectors=_read_vectors(spec.child("vectors")) if spec.has("vectors") else None,
         events=_read_events(spec.child("events")) if spec.has("events") else None,

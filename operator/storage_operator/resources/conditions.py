@@ -30,9 +30,9 @@ __all__ = [
 ]
 
 _MAX_MESSAGE_LENGTH: Final = 1024
-_CREDENTIALS: Final = re.compile(r"(?<=://)[^/\s@]*(?::[^/\s]*)?@")
+_CREDENTIALS: Final = re.compile(r"(?<=://)\S*@")
 _PASSWORD: Final = re.compile(r"(?i)\b(password|capability)\s*=\s*('[^']*'|\S+)")
-_UNPRINTABLE: Final = re.compile(r"[^\S ]+|[\x00-\x1f\x7f\ud800-\udfff]+")
+_UNPRINTABLE: Final = re.compile(r"(?:[^\S ]|[\x00-\x1f\x7f-\x9f\ud800-\udfff])+")
 
 
 class ConditionStatus(StrEnum):

@@ -8,7 +8,7 @@ from typing import Final
 
 __all__ = ["MAX_LENGTH", "PATTERN", "format_quantity", "quantity_bytes"]
 
-PATTERN: Final = r"^[0-9]{1,15}(\.[0-9]{1,9})?([kMGTPE]|[KMGTPE]i)?$"
+PATTERN: Final = r"^[0-9]{1,19}(\.[0-9]{1,9})?([kMGTPE]|[KMGTPE]i)?$"
 """The pattern of the custom resources: no sign, no exponent, no thousandths of a byte."""
 MAX_LENGTH: Final = 32
 """The longest text that is looked at."""

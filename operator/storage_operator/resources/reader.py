@@ -32,7 +32,7 @@ class Reader:
     nobody asked for: right for a file that a person typed, wrong for an object that a newer release may have written.
     """
 
-    __slots__ = ("_faults", "_path", "_read", "_strict", "_value")
+    __slots__ = ("_faults", "_path", "_read", "_strict", "_value", "is_object")
 
     def __init__(self, value: object, path: str, faults: list[Fault], *, strict: bool) -> None:
         """Stand on a value; anything but an object is a fault and reads as an empty one."""
@@ -41,6 +41,7 @@ class Reader:
         self._strict = strict
         self._read: set[str] = set()
         self._value: Mapping[str, Any] = _NOTHING
+        self.is_object = isinstance(value, Mapping)
         if isinstance(value, Mapping):
             self._value = value
         elif value is not None:
@@ -132,19 +133,34 @@ class Reader:
             return value
         return ""
 
-    def choice(self, name: str, choices: type[E], *, default: E | None = None) -> E:
-        """Return a member of an enumeration; required when there is no default."""
-        value = self.raw(name, required=default is None)
-        if value is None:
-            return default if default is not None else next(iter(choices))
-        return self.checked_choice(name, value, choices)
+    def choice(self, name: str, choices: type[E], *, default: E) -> E:
+        """Return a member of an enumeration, the default when absent or wrong."""
+        value = self.raw(name)
+        found = None if value is None else self.checked_choice(name, value, choices)
+        return default if found is None else found
 
-    def checked_choice(self, name: str, value: object, choices: type[E]) -> E:
-        """Return the member that the value names, else note the fault and return the first."""
+    def required_choice(self, name: str, choices: type[E]) -> E | None:
+        """Return a member of an enumeration; None when it is absent or wrong, which is noted."""
+        value = self.raw(name, required=True)
+        return None if value is None else self.checked_choice(name, value, choices)
+
+    def checked_choice(self, name: str, value: object, choices: type[E]) -> E | None:
+        """Return the member that the value names, else note the fault and return None."""
         if isinstance(value, str) and value in choices.__members__.values():
             return choices(value)
         self.refuse(name, f"must be one of {', '.join(choices)}, not {shown(value)}")
-        return next(iter(choices))
+        return None
+
+    def choices(self, name: str, choices: type[E]) -> tuple[E, ...] | None:
+        """Return the members that a list names, in the order of the enumeration; None when the list is absent."""
+        items = self.items(name, most=len(choices), least=1)
+        if not self.has(name):
+            return None
+        found = [self.checked_choice(f"{name}[{index}]", item, choices) for index, item in enumerate(items)]
+        named = [choice for choice in found if choice is not None]
+        if len(set(named)) < len(named):
+            self.refuse(name, "must not name anything twice")
+        return tuple(choice for choice in choices if choice in named)
 
     def boolean(self, name: str, *, default: bool) -> bool:
         """Return a boolean."""

@@ -97,7 +97,7 @@ class LabelSelector:
 def read_cluster_reference(spec: Reader, own_namespace: str) -> ClusterReference:
     """Read ``clusterRef`` of a StorageComponent or Tenant."""
     reference = spec.child("clusterRef", required=True)
-    if not spec.has("clusterRef"):
+    if not reference.is_object:
         return ClusterReference(own_namespace, "")
     name = reference.text("name", pattern=DNS_SUBDOMAIN, longest=DNS_SUBDOMAIN_MAX_LENGTH, kind="the name of an object")
     namespace = reference.text(
@@ -114,7 +114,7 @@ def read_cluster_reference(spec: Reader, own_namespace: str) -> ClusterReference
 def read_secret_key_reference(parent: Reader, field: str, *, default_key: str) -> SecretKeyReference:
     """Read a required reference to a key of a Secret."""
     reference = parent.child(field, required=True)
-    if not parent.has(field):
+    if not reference.is_object:
         return SecretKeyReference("", default_key)
     name = reference.text("name", pattern=DNS_SUBDOMAIN, longest=DNS_SUBDOMAIN_MAX_LENGTH, kind="the name of a Secret")
     key = reference.text(
@@ -133,7 +133,7 @@ def read_optional_secret_key_reference(parent: Reader, field: str, *, default_ke
 def read_label_selector(parent: Reader, field: str) -> LabelSelector | None:
     """Read a label selector that may be absent; ``matchLabels`` become In requirements, sorted by key."""
     selector = parent.child(field)
-    if not parent.has(field):
+    if not selector.is_object:
         return None
     requirements = _read_match_labels(selector)
     for expression in selector.children("matchExpressions", most=_MAX_REQUIREMENTS):
@@ -161,14 +161,14 @@ def _read_match_labels(selector: Reader) -> list[LabelRequirement]:
 
 def _read_requirement(expression: Reader) -> LabelRequirement:
     key = expression.text("key", pattern=_LABEL_KEY, longest=_LABEL_KEY_MAX_LENGTH, kind="the key of a label")
-    operator = expression.choice("operator", LabelOperator)
+    operator = expression.required_choice("operator", LabelOperator)
     values = tuple(
         _read_label_value(expression, "values", item) for item in expression.items("values", most=_MAX_VALUES)
     )
-    if (operator in (LabelOperator.IN, LabelOperator.NOT_IN)) != bool(values):
+    if operator is not None and (operator in (LabelOperator.IN, LabelOperator.NOT_IN)) != bool(values):
         expression.refuse("values", "is given exactly when the operator is In or NotIn")
     expression.finish()
-    return LabelRequirement(key, operator, values)
+    return LabelRequirement(key, operator or LabelOperator.EXISTS, values)
 
 
 def _read_label_value(parent: Reader, field: str, value: object) -> str:

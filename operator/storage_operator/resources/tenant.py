@@ -142,7 +142,7 @@ def parse(body: object, *, strict: bool = False) -> TenantSpec | Faults:
         metadata=metadata,
         tenant_id=spec.text("tenantId", pattern=TENANT_ID, longest=TENANT_ID_MAX_LENGTH, kind="a tenant id"),
         cluster=read_cluster_reference(spec, metadata.namespace),
-        components=_read_components(spec),
+        components=spec.choices("components", StoreKind),
         isolation=isolation,
         quotas=quotas,
         credentials=_read_credentials(spec.child("credentials"), metadata.name),
@@ -152,16 +152,6 @@ def parse(body: object, *, strict: bool = False) -> TenantSpec | Faults:
     spec.finish()
     document.finish()
     return document.faults or parsed
-
-
-def _read_components(spec: Reader) -> tuple[StoreKind, ...] | None:
-    items = spec.items("components", most=len(StoreKind), least=1)
-    if not spec.has("components"):
-        return None
-    chosen = [spec.checked_choice(f"components[{index}]", item, StoreKind) for index, item in enumerate(items)]
-    if len(set(chosen)) < len(chosen):
-        spec.refuse("components", "must not name a store twice")
-    return tuple(store for store in StoreKind if store in chosen)
 
 
 def _read_quotas(quotas: Reader) -> Quotas:

@@ -23,6 +23,7 @@ _MAX_STATES: Final = 4_000
 _MAX_REPEAT: Final = 255
 _MAX_DEPTH: Final = 16
 
+_TOO_BIG: Final = f"its repeats expand to more than {_MAX_STATES} states"
 _EVERY: Final = (1 << 128) - 1
 _SPECIAL: Final = frozenset("*+?{}()|[]\\")
 
@@ -202,11 +203,11 @@ class _Automaton:
         self.masks: list[int] = []
         self.moves: list[tuple[int, ...]] = []
         self.anchors: list[str] = []
+        self._steps = 0
 
     def state(self, *moves: int, mask: int = 0, anchor: str = "") -> int:
         if len(self.masks) >= _MAX_STATES:
-            message = f"its repeats expand to more than {_MAX_STATES} states"
-            raise PatternError(message)
+            raise PatternError(_TOO_BIG)
         self.masks.append(mask)
         self.moves.append(moves)
         self.anchors.append(anchor)
@@ -214,6 +215,10 @@ class _Automaton:
 
     def build(self, node: _Node, following: int) -> int:
         """Add the states of a node that go on to ``following``; return where it begins."""
+        # Steps count as well as states: a repeated empty group adds none, and nested ones multiply.
+        self._steps += 1
+        if self._steps > 2 * _MAX_STATES:
+            raise PatternError(_TOO_BIG)
         if node.op == "characters":
             return self.state(following, mask=node.mask)
         if node.op in ("begin", "end"):
