@@ -8,7 +8,7 @@ import pytest
 
 from storage_sql.audit import Violation, audit, audit_sql
 from tests.plugins.installation import Installation
-from tests.plugins.tenants import connect, make_tenant
+from tests.plugins.tenants import ALL_STORES, connect, make_tenant
 
 # Each breach is SQL run by the superuser, as (statements, kind, object), with the names of the roles in braces.
 BREACHES: dict[str, tuple[str, str, str]] = {
@@ -20,7 +20,7 @@ BREACHES: dict[str, tuple[str, str, str]] = {
         "vector_embeddings_384_p07",
     ),
     "new-table": (
-        "CREATE TABLE llmspell.stray (tenant_id text COLLATE \"C\" NOT NULL); ALTER TABLE llmspell.stray OWNER TO {owner}",
+        'CREATE TABLE llmspell.stray (tenant_id text COLLATE "C" NOT NULL); ALTER TABLE llmspell.stray OWNER TO {owner}',
         "RowSecurityDisabled",
         "stray",
     ),
@@ -40,8 +40,10 @@ BREACHES: dict[str, tuple[str, str, str]] = {
         "sessions",
     ),
     "policy-check-loosened": (
-        "ALTER POLICY tenant_isolation_insert ON llmspell.sessions"
-        " WITH CHECK (tenant_id = (SELECT llmspell.current_tenant()))",
+        (
+            "ALTER POLICY tenant_isolation_insert ON llmspell.sessions"
+            " WITH CHECK (tenant_id = (SELECT llmspell.current_tenant()))"
+        ),
         "PolicyAltered",
         "sessions",
     ),
@@ -72,8 +74,10 @@ BREACHES: dict[str, tuple[str, str, str]] = {
     "append-only-update": ("GRANT UPDATE ON llmspell.event_log TO {set}", "AppendOnlyGranted", "event_log"),
     "append-only-delete": ("GRANT DELETE ON llmspell.hook_history TO {set}", "AppendOnlyGranted", "hook_history"),
     "sequence": (
-        "CREATE SEQUENCE llmspell.shared OWNED BY NONE; ALTER SEQUENCE llmspell.shared OWNER TO {owner};"
-        " GRANT USAGE ON SEQUENCE llmspell.shared TO {set}",
+        (
+            "CREATE SEQUENCE llmspell.shared OWNED BY NONE; ALTER SEQUENCE llmspell.shared OWNER TO {owner};"
+            " GRANT USAGE ON SEQUENCE llmspell.shared TO {set}"
+        ),
         "SequenceGranted",
         "shared",
     ),
@@ -89,14 +93,18 @@ BREACHES: dict[str, tuple[str, str, str]] = {
         "api_keys",
     ),
     "foreign-key": (
-        "CREATE UNIQUE INDEX by_store ON llmspell.components (store, enabled); ALTER TABLE llmspell.kv_store"
-        " ADD FOREIGN KEY (key) REFERENCES llmspell.components (store) NOT VALID",
+        (
+            "CREATE UNIQUE INDEX by_store ON llmspell.components (store, enabled); ALTER TABLE llmspell.kv_store"
+            " ADD FOREIGN KEY (key) REFERENCES llmspell.components (store) NOT VALID"
+        ),
         "ForeignKeyWithoutTenant",
         "kv_store",
     ),
     "collation": (
-        'CREATE TABLE llmspell.loose (tenant_id text NOT NULL); ALTER TABLE llmspell.loose OWNER TO {owner};'
-        " SELECT llmspell.protect_table('llmspell.loose')",
+        (
+            "CREATE TABLE llmspell.loose (tenant_id text NOT NULL); ALTER TABLE llmspell.loose OWNER TO {owner};"
+            " SELECT llmspell.protect_table('llmspell.loose')"
+        ),
         "TenantColumnLoose",
         "loose",
     ),
@@ -106,8 +114,10 @@ BREACHES: dict[str, tuple[str, str, str]] = {
         "every",
     ),
     "materialized": (
-        "CREATE MATERIALIZED VIEW llmspell.copy AS SELECT * FROM llmspell.kv_store;"
-        " ALTER MATERIALIZED VIEW llmspell.copy OWNER TO {owner}",
+        (
+            "CREATE MATERIALIZED VIEW llmspell.copy AS SELECT * FROM llmspell.kv_store;"
+            " ALTER MATERIALIZED VIEW llmspell.copy OWNER TO {owner}"
+        ),
         "UnprotectableRelation",
         "copy",
     ),
@@ -146,19 +156,32 @@ BREACHES: dict[str, tuple[str, str, str]] = {
     "bypassrls": ("ALTER ROLE {login} BYPASSRLS", "RoleTooStrong", "{login}"),
     "superuser": ("ALTER ROLE {login} SUPERUSER", "RoleTooStrong", "{login}"),
     "createrole": ("ALTER ROLE {set} CREATEROLE", "RoleTooStrong", "{set}"),
-    "maintenance-member": ("GRANT {maintenance} TO {login}", "ForeignMaintenanceMember", "{login}"),
-    "maintenance-by-steps": (
-        "GRANT {maintenance} TO {set}",
+    "maintenance-member": (
+        "CREATE ROLE {owner}_stranger; GRANT {maintenance} TO {owner}_stranger",
         "ForeignMaintenanceMember",
-        "{login}",
+        "{owner}_stranger",
     ),
-    "owner-member": ("GRANT {owner} TO {login} WITH INHERIT FALSE, SET TRUE", "ForeignOwnerMember", "{login}"),
+    "maintenance-by-steps": (
+        (
+            "CREATE ROLE {owner}_step; CREATE ROLE {owner}_stranger; GRANT {maintenance} TO {owner}_step;"
+            " GRANT {owner}_step TO {owner}_stranger"
+        ),
+        "ForeignMaintenanceMember",
+        "{owner}_stranger",
+    ),
+    "owner-member": (
+        "CREATE ROLE {owner}_stranger; GRANT {owner} TO {owner}_stranger WITH INHERIT FALSE, SET TRUE",
+        "ForeignOwnerMember",
+        "{owner}_stranger",
+    ),
     "predefined": ("GRANT pg_read_all_data TO {set}", "PredefinedRole", "{set}"),
     "database-connect": ("GRANT CONNECT ON DATABASE {database} TO PUBLIC", "DatabaseOpen", "{database}"),
     "large-objects": ("GRANT EXECUTE ON FUNCTION pg_catalog.lo_get(oid) TO PUBLIC", "LargeObjectsOpen", "lo_get(oid)"),
     "trigger": (
-        "CREATE TRIGGER spy AFTER INSERT ON llmspell.kv_store FOR EACH ROW"
-        " EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        (
+            "CREATE TRIGGER spy AFTER INSERT ON llmspell.kv_store FOR EACH ROW"
+            " EXECUTE FUNCTION suppress_redundant_updates_trigger()"
+        ),
         "TriggerForeign",
         "kv_store",
     ),
@@ -173,20 +196,14 @@ def names(installation: Installation) -> Iterator[dict[str, str]]:
         row = connection.execute("SELECT session_user").fetchone()
     assert row is not None
     roles = installation.names
-    yield {
+    return {
         "owner": roles.owner,
         "maintenance": roles.maintenance,
-        "set": roles.store_set(_stores()),
+        "set": roles.store_set(ALL_STORES),
         "login": roles.tenant_login("acme", "a"),
         "database": installation.database.name,
         "superuser": row[0],
     }
-
-
-def _stores() -> tuple[str, ...]:
-    from tests.plugins.tenants import ALL_STORES
-
-    return ALL_STORES
 
 
 def test_fresh_installation_has_no_violation(installation: Installation, names: dict[str, str]) -> None:

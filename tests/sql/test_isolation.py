@@ -256,7 +256,9 @@ def test_capability_rotation_keeps_two_alive(
     assert [enters(capability) for capability in (first, second, third)] == [False, True, False]
 
 
-def test_entry_checks_the_store(app: psycopg.Connection[Any], installation: Installation, sealed: dict[str, str]) -> None:
+def test_entry_checks_the_store(
+    app: psycopg.Connection[Any], installation: Installation, sealed: dict[str, str]
+) -> None:
     """A store the tenant lacks, a disabled one and an unknown one are refused by name of the store."""
     capability = make_sealed_tenant(installation, "sealed-small", ["kv"])
     enter = "SELECT llmspell.enter('sealed-small', %s, %s)"

@@ -37,7 +37,9 @@ def prepared(superuser_url: str) -> Iterator[Installation]:
 @pytest.fixture
 def empty(prepared: Installation) -> Installation:
     """Give one test that installation with its schema as bootstrap leaves it."""
-    script = database_script(prepared.names, Bootstrap(prepared.names.installation, prepared.database.name, prepared.schema))
+    script = database_script(
+        prepared.names, Bootstrap(prepared.names.installation, prepared.database.name, prepared.schema)
+    )
     with prepared.database.connect() as connection:
         connection.execute('DROP SCHEMA "Odd ""schema""" CASCADE')
         connection.execute(script.encode())
@@ -106,7 +108,7 @@ def test_refusals_reach_the_caller(empty: Installation) -> None:
 def test_failed_file_leaves_nothing(empty: Installation) -> None:
     """The statements before the failing one are undone, the files before it stay."""
     broken = Migration(2, "broken", "CREATE TABLE {{ schema }}.left_over (n int); SELECT 1/0")
-    with pytest.raises(MigrationFailed, match="V2 broken.*division by zero"):
+    with pytest.raises(MigrationFailed, match=r"V2 broken.*division by zero"):
         migrate(empty, (FILES[0], broken))
     assert value(empty, "SELECT to_regclass('SCHEMA.left_over')") is None
     assert value(empty, "SELECT max(version) FROM SCHEMA.schema_migrations") == 1

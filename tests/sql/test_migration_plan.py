@@ -27,9 +27,7 @@ def test_pending_joins_current_to_target(done: int, target: int) -> None:
         return
     plan = migrations.plan(applied(done), FILES, target)
     assert plan.current == done
-    assert [row.version for row in plan.applied] + [file.version for file in plan.pending] == list(
-        range(1, target + 1)
-    )
+    assert [row.version for row in plan.applied] + [file.version for file in plan.pending] == list(range(1, target + 1))
 
 
 def test_rows_may_come_in_any_order() -> None:

@@ -48,7 +48,7 @@ def test_identifier_survives_quoting(name: str) -> None:
     """Undoing the quotes gives the name back, whatever it holds."""
     quoted = render("{{ name }}", name=ident(name))
     assert quoted[0] == quoted[-1] == '"'
-    assert quoted[1:-1].replace('""', "") .count('"') == 0
+    assert quoted[1:-1].replace('""', "").count('"') == 0
     assert quoted[1:-1].replace('""', '"') == name
 
 
@@ -71,7 +71,9 @@ def test_literal_forms(value: str | int | bool | None, rendered: str) -> None:
 
 
 @pytest.mark.parametrize("mark", [ident, literal], ids=["ident", "literal"])
-@pytest.mark.parametrize("hostile", ["a\0b", "a\nb", "a\x1bb", "a\ud800b"], ids=["nul", "newline", "escape", "surrogate"])
+@pytest.mark.parametrize(
+    "hostile", ["a\0b", "a\nb", "a\x1bb", "a\ud800b"], ids=["nul", "newline", "escape", "surrogate"]
+)
 def test_control_characters_raise(mark: type, hostile: str) -> None:
     """Characters that end comments or confuse logs are refused."""
     with pytest.raises(RenderError):

@@ -86,15 +86,16 @@ CREATE TABLE {{ schema }}.erasures (
 SELECT {{ schema }}.protect_table(format('%I.erasures', {{ schema_name }}), true);
 
 -- Advances the tenant's clock, unless this transaction already has: one transaction is one tick,
--- whatever it closes. Made on first use. Not granted to tenants: they lock the row themselves.
-CREATE FUNCTION {{ schema }}.tick_once(for_tenant text, OUT tx bigint, OUT at timestamptz)
+-- whatever it closes, except that no version ends in the tick that made it (`beyond`). The row is
+-- made on first use. Not granted to tenants: they lock the row themselves.
+CREATE FUNCTION {{ schema }}.tick_once(for_tenant text, beyond bigint, OUT tx bigint, OUT at timestamptz)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
     INSERT INTO {{ schema }}.tenant_clock (tenant_id) VALUES (for_tenant) ON CONFLICT (tenant_id) DO NOTHING;
     SELECT c.n, c.at INTO tx, at FROM {{ schema }}.tenant_clock AS c
-     WHERE c.tenant_id = for_tenant AND c.n > 0 AND c.xmin = pg_current_xact_id()::xid;
+     WHERE c.tenant_id = for_tenant AND c.n > beyond AND c.xmin = pg_current_xact_id()::xid;
     IF NOT FOUND THEN
         UPDATE {{ schema }}.tenant_clock AS c
            SET n = c.n + 1, at = greatest(clock_timestamp(), c.at + interval '1 microsecond')
@@ -115,18 +116,28 @@ SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
     asking constant text := {{ schema }}.writing_tenant();
+    latest bigint;
+    ending record;
 BEGIN
     IF asking IS NULL THEN
         RAISE EXCEPTION 'no tenant entered' USING ERRCODE = '42501';
     END IF;
-    SELECT t.tx, t.at INTO tx, at FROM {{ schema }}.tick_once(asking) AS t;
+    -- The clock is locked before any version is read.
+    PERFORM {{ schema }}.tick_once(asking, 0);
+    SELECT coalesce(max(v.tx_from), 0) INTO latest
+      FROM {{ schema }}.{% if relationships %}relationships{% else %}entities{% endif %} AS v
+     WHERE v.tenant_id = asking AND v.{% if relationships %}relationship_id{% else %}entity_id{% endif %} = subject
+       AND v.tx_to = 9223372036854775807
+       AND v.valid_time_start < valid_end AND v.valid_time_end > valid_start;
+    SELECT t.tx, t.at INTO ending FROM {{ schema }}.tick_once(asking, latest) AS t;
     UPDATE {{ schema }}.{% if relationships %}relationships{% else %}entities{% endif %} AS v
-       SET tx_to = close_{% if relationships %}relationship{% else %}entity{% endif %}_versions.tx,
-           transaction_time_end = close_{% if relationships %}relationship{% else %}entity{% endif %}_versions.at
+       SET tx_to = ending.tx, transaction_time_end = ending.at
      WHERE v.tenant_id = asking AND v.{% if relationships %}relationship_id{% else %}entity_id{% endif %} = subject
        AND v.tx_to = 9223372036854775807
        AND v.valid_time_start < valid_end AND v.valid_time_end > valid_start;
     GET DIAGNOSTICS closed = ROW_COUNT;
+    tx := ending.tx;
+    at := ending.at;
 END
 $function$;
 {% endfor %}
@@ -139,14 +150,31 @@ SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
     asking constant text := {{ schema }}.writing_tenant();
+    latest bigint;
+    ending record;
 BEGIN
-    SELECT c.tx, c.at, c.closed INTO tx, at, closed
-      FROM {{ schema }}.close_entity_versions(subject, '-infinity', 'infinity') AS c;
-    UPDATE {{ schema }}.relationships AS v
-       SET tx_to = retire_entity.tx, transaction_time_end = retire_entity.at
+    IF asking IS NULL THEN
+        RAISE EXCEPTION 'no tenant entered' USING ERRCODE = '42501';
+    END IF;
+    PERFORM {{ schema }}.tick_once(asking, 0);
+    SELECT greatest(
+        (SELECT max(e.tx_from) FROM {{ schema }}.entities AS e
+          WHERE e.tenant_id = asking AND e.entity_id = subject AND e.tx_to = 9223372036854775807),
+        (SELECT max(r.tx_from) FROM {{ schema }}.relationships AS r
+          WHERE r.tenant_id = asking AND r.from_entity = subject AND r.tx_to = 9223372036854775807),
+        (SELECT max(r.tx_from) FROM {{ schema }}.relationships AS r
+          WHERE r.tenant_id = asking AND r.to_entity = subject AND r.tx_to = 9223372036854775807),
+        0) INTO latest;
+    SELECT t.tx, t.at INTO ending FROM {{ schema }}.tick_once(asking, latest) AS t;
+    UPDATE {{ schema }}.entities AS v SET tx_to = ending.tx, transaction_time_end = ending.at
+     WHERE v.tenant_id = asking AND v.entity_id = subject AND v.tx_to = 9223372036854775807;
+    GET DIAGNOSTICS closed = ROW_COUNT;
+    UPDATE {{ schema }}.relationships AS v SET tx_to = ending.tx, transaction_time_end = ending.at
      WHERE v.tenant_id = asking AND (v.from_entity = subject OR v.to_entity = subject)
        AND v.tx_to = 9223372036854775807;
     GET DIAGNOSTICS relationships_closed = ROW_COUNT;
+    tx := ending.tx;
+    at := ending.at;
 END
 $function$;
 
@@ -218,7 +246,7 @@ COMMENT ON COLUMN {{ schema }}.erasures.subject_hash IS 'SHA-256 of the id of wh
 COMMENT ON COLUMN {{ schema }}.erasures.rows_erased IS 'Rows removed.';
 COMMENT ON COLUMN {{ schema }}.erasures.reason IS 'Reason given.';
 COMMENT ON COLUMN {{ schema }}.erasures.erased_by IS 'The login that asked.';
-COMMENT ON FUNCTION {{ schema }}.tick_once(text) IS 'Advances a tenant''s clock, once a transaction.';
+COMMENT ON FUNCTION {{ schema }}.tick_once(text, bigint) IS 'Advances a tenant''s clock, once a transaction.';
 COMMENT ON FUNCTION {{ schema }}.close_entity_versions(uuid, timestamptz, timestamptz) IS 'Ends the current versions of an entity that overlap a range of valid time.';
 COMMENT ON FUNCTION {{ schema }}.close_relationship_versions(uuid, timestamptz, timestamptz) IS 'Ends the current versions of a relationship that overlap a range of valid time.';
 COMMENT ON FUNCTION {{ schema }}.retire_entity(uuid) IS 'Ends an entity and every relationship that touches it, in one tick.';

@@ -7,8 +7,8 @@ CREATE FUNCTION {{ schema }}.capability(tenant text, version integer) RETURNS te
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $function$
-    SELECT format('v%s.%s', version, encode(sha256(k.outer_pad || sha256(k.inner_pad
-               || convert_to(concat_ws(chr(31), 'capability', tenant, version), 'UTF8'))), 'hex'))
+    SELECT format('v%s.%s', capability.version, encode(sha256(k.outer_pad || sha256(k.inner_pad
+               || convert_to(concat_ws(chr(31), 'capability', capability.tenant, capability.version), 'UTF8'))), 'hex'))
       FROM {{ schema }}.sealing_key AS k
 $function$;
 
