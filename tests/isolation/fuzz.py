@@ -102,7 +102,8 @@ class Range:
 @contextmanager
 def shooting_range(installation: Installation, seed: int) -> Iterator[Range]:
     """Provision attacker and neighbour, mark the neighbour's contents, and leave its session open and talkative."""
-    attacker, neighbour = provision(installation, [row_of(ATTACKER), row_of(NEIGHBOUR)])
+    declared = [row_of(ATTACKER), row_of(NEIGHBOUR), row_of("gamma-sealed", isolation="sealed")]
+    attacker, neighbour, _ = provision(installation, declared)
     tables = discover(installation)
     marker = Marker.drawn(random.Random(seed))
     fill(installation, tables, NEIGHBOUR, marker)
