@@ -194,8 +194,10 @@ def _build_family(family: Family, programs: list[str], report: Report) -> None:
             tell(f"downloading sources, {downloads} modules")
         elif line and not line.startswith("go: "):
             stale.append(line)
-    partial = family.target() / f".partial-{os.getpid()}"
-    partial.mkdir(parents=True, exist_ok=True)
+    # Under the lock a folder that is there already is what a killed build left.
+    partial = family.target() / ".partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
     try:
         done, total, phase = 0, len(stale), "compiling"
         tell(phase, done, total)
