@@ -2,18 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
-
-from storage_sql.migrations import (
-    ChecksumChanged,
-    Gap,
-    LowerTarget,
-    MigrationError,
-    MigrationPlan,
-    NewerDatabase,
-)
-from storage_sql.runner import LockBudgetSpent, RunOptions
 
 from storage_operator.adapters.postgres.faults import DatabaseFault
 from storage_operator.adapters.postgres.installation import Census, Claim, identify
@@ -23,9 +12,9 @@ from storage_operator.adapters.postgres.targets import admin_conninfo, target
 from storage_operator.errors import Refused
 from storage_operator.reconcile.context import Context
 from storage_operator.reconcile.fleet import Tended
+from storage_operator.reconcile.poolers import publish_auth_file
 from storage_operator.reconcile.report import Report, reason_of
 from storage_operator.resources.cluster import (
-    DriftPolicy,
     Isolation,
     MigrationPolicy,
     StorageClusterSpec,
@@ -43,6 +32,15 @@ from storage_operator.resources.status import (
     TenantCounts,
 )
 from storage_operator.world import Body, Key, Outcome
+from storage_sql.migrations import (
+    ChecksumChanged,
+    Gap,
+    LowerTarget,
+    MigrationError,
+    MigrationPlan,
+    NewerDatabase,
+)
+from storage_sql.runner import LockBudgetSpent, RunOptions
 
 RETRY_SECONDS = 5.0
 _NAMED_AT_MOST = 10
@@ -169,6 +167,7 @@ class ClusterReconciler:
             await installation.take_lead(self._context.fleet.holder)
         await plant_canary(installation)
         await self._contract(tended, report)
+        await publish_auth_file(self._context, tended)
         census = await installation.census()
         self._connections(tended, census, report)
         migrated = not plan.pending
@@ -201,13 +200,12 @@ class ClusterReconciler:
         drift: tuple[str, ...] = ()
         if Isolation.SEALED in spec.tenancy.isolation_modes:
             await installation.ensure_app()
-        if spec.drift.policy is DriftPolicy.REPAIR:
+        if tended.repairs:
             await installation.sets.repair()
             await installation.protect()
         else:
             drift = tuple(f"{change.role}: {change.why}" for change in await installation.sets.drift())
         violations = await installation.audit()
-        tended.audited_at = time.monotonic()
         if violations:
             shown = "; ".join(str(violation) for violation in violations[:_VIOLATIONS_SHOWN])
             more = len(violations) - _VIOLATIONS_SHOWN

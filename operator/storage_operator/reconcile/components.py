@@ -6,6 +6,7 @@ from storage_operator.adapters.postgres import components as database
 from storage_operator.adapters.postgres.faults import DatabaseFault
 from storage_operator.errors import Refused, Waiting
 from storage_operator.planning.component import exact_only, plan_component
+from storage_operator.reconcile.admission import cluster_key, serving_cluster
 from storage_operator.reconcile.context import Context
 from storage_operator.reconcile.fleet import Tended
 from storage_operator.reconcile.report import Report, reason_of
@@ -15,9 +16,8 @@ from storage_operator.resources.faults import Faults
 from storage_operator.resources.kinds import Kind
 from storage_operator.resources.metadata import Metadata
 from storage_operator.resources.status import Partitions, StorageComponentStatus
-from storage_operator.world import Body, Key, Outcome
+from storage_operator.world import Body, Outcome
 
-WAIT_FOR_CLUSTER_SECONDS = 2.0
 PARTITION_CHECK_SECONDS = 3600.0
 
 
@@ -61,7 +61,7 @@ class ComponentReconciler:
             return Outcome("deleted")
         spec = parse(body)
         if not isinstance(spec, Faults) and self._elder(spec, body) is None and not Metadata.of(body).force_delete:
-            key = Key(Kind.STORAGE_CLUSTER, spec.cluster.namespace, spec.cluster.name)
+            key = cluster_key(spec.cluster)
             tended = self._context.fleet.get(key)
             try:
                 if tended is not None and tended.serving:
@@ -75,19 +75,14 @@ class ComponentReconciler:
         return Outcome("deleted")
 
     def _admit(self, spec: StorageComponentSpec, body: Body) -> Tended:
-        key = Key(Kind.STORAGE_CLUSTER, spec.cluster.namespace, spec.cluster.name)
+        key = cluster_key(spec.cluster)
         place = f"StorageCluster {key.namespace}/{key.name}"
         if spec.cluster.namespace != spec.metadata.namespace:
             raise Refused("NamespaceNotAllowed", f"a StorageComponent lives in the namespace of its {place}")
-        if self._context.world.get(key) is None:
-            raise Waiting("ClusterNotFound", f"{place} does not exist", WAIT_FOR_CLUSTER_SECONDS)
         elder = self._elder(spec, body)
         if elder is not None:
             raise Refused("Duplicate", f"StorageComponent {elder} already configures {spec.store} of {place}")
-        tended = self._context.fleet.get(key)
-        if tended is None or not tended.serving:
-            raise Waiting("ClusterNotReady", f"{place} is not Ready yet", WAIT_FOR_CLUSTER_SECONDS)
-        return tended
+        return serving_cluster(self._context, spec.cluster)
 
     def _elder(self, spec: StorageComponentSpec, body: Body) -> str | None:
         """The older component of the same store and cluster, which keeps it; None when this one is the oldest."""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from storage_operator.adapters.postgres.credentials import Credential
 from storage_operator.adapters.postgres.installation import Facts, Installation, address_of
 from storage_operator.adapters.postgres.server import Server
 from storage_operator.planning.secret import Target
-from storage_operator.resources.cluster import StorageClusterSpec
+from storage_operator.resources.cluster import DriftPolicy, StorageClusterSpec
 from storage_operator.world import Key
 
 
 @dataclass(slots=True)
 class Tended:
-    """A StorageCluster whose database was reached, with what its tenants' reconciles need of it."""
+    """A StorageCluster whose database was reached, with what its tenants' reconciles need of it.
+
+    ``pending`` keeps credentials that were issued and may not be told yet (the pooler does not know them).
+    """
 
     key: Key
     spec: StorageClusterSpec
@@ -22,8 +27,14 @@ class Tended:
     conninfo: str = field(repr=False)
     target: Target
     serving: bool = False
-    audited_at: float | None = None
     measured_at: float | None = None
+    pending: dict[str, Credential] = field(default_factory=dict, repr=False)
+    pooler_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def repairs(self) -> bool:
+        """Whether drift is repaired here, not only reported."""
+        return self.spec.drift.policy is DriftPolicy.REPAIR
 
 
 class Fleet:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from storage_operator.adapters.postgres import tenants as database
-from storage_operator.adapters.postgres.credentials import Credential
 from storage_operator.adapters.postgres.faults import DatabaseFault
 from storage_operator.adapters.postgres.probe import Verdict, probe_role, probe_sealed
 from storage_operator.adapters.postgres.targets import login_conninfo
 from storage_operator.errors import Refused, SecretNotOurs, Waiting
 from storage_operator.planning.actions import Conflict, Plan, TenantRow
-from storage_operator.planning.secret import Access, application_secret, observe_secret
+from storage_operator.planning.secret import Access
 from storage_operator.planning.tenant import (
     DesiredTenant,
     ObservedSecret,
@@ -21,21 +20,20 @@ from storage_operator.planning.tenant import (
     plan_deletion,
     plan_tenant,
 )
+from storage_operator.reconcile.access import AccessKeeper
+from storage_operator.reconcile.admission import admit, cluster_key
 from storage_operator.reconcile.context import Context
 from storage_operator.reconcile.fleet import Tended
 from storage_operator.reconcile.report import Report, reason_of
-from storage_operator.resources.cluster import DriftPolicy, Isolation
+from storage_operator.resources.cluster import Isolation
 from storage_operator.resources.conditions import ConditionType, Reason, parse_time
 from storage_operator.resources.faults import Faults
 from storage_operator.resources.kinds import Kind
 from storage_operator.resources.metadata import Metadata
 from storage_operator.resources.names import StoreKind
-from storage_operator.resources.namespace_policy import admits
 from storage_operator.resources.status import TenantStatus, Usage
 from storage_operator.resources.tenant import DeletionPolicy, TenantSpec, parse
-from storage_operator.world import MANAGED_BY_LABEL, MANAGED_BY_VALUE, Body, Key, Outcome, SecretObject
-
-WAIT_FOR_CLUSTER_SECONDS = 2.0
+from storage_operator.world import Body, Outcome, SecretObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,7 @@ def desired_tenant(spec: TenantSpec, tended: Tended, handled_request: str | None
         rotation_overlap_seconds=spec.credentials.rotation.overlap_seconds,
         rotation_request=request if request != handled_request else None,
         may_adopt=tended.spec.tenancy.adoption_namespace(spec.tenant_id) == spec.metadata.namespace,
-        repair=tended.spec.drift.policy is DriftPolicy.REPAIR,
+        repair=tended.repairs,
     )
 
 
@@ -107,12 +105,17 @@ def _settings(spec: TenantSpec, schema: str) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
+class PasswordRefused(Exception):  # noqa: N818 - what the probe met
+    """The server refuses the password that the Secret holds, although it is the one that was issued."""
+
+
 class TenantReconciler:
     """Makes one Tenant so, and says what is."""
 
     def __init__(self, context: Context) -> None:
         """Take what all reconcilers share."""
         self._context = context
+        self._keeper = AccessKeeper(context)
 
     async def reconcile(self, body: Body) -> Outcome:
         """Bring a Tenant to what it declares; expected faults become conditions, never exceptions."""
@@ -122,7 +125,7 @@ class TenantReconciler:
             report.false(ConditionType.ACCEPTED, Reason.INVALID_SPEC, str(spec))
             return await self._finish(report, None, None, Outcome("refused"))
         try:
-            tended = await self._admit(spec, report)
+            tended = await admit(self._context, spec)
             report.true(ConditionType.ACCEPTED, Reason.VALID)
             body = await self._context.world.add_finalizer(body)
             report.body = body
@@ -153,7 +156,7 @@ class TenantReconciler:
                 reason = Reason.SESSIONS_OPEN if isinstance(fault, database.SessionsRemain) else Reason.CLEANUP_FAILED
                 report.true(ConditionType.DELETION_BLOCKED, reason, fault.message)
                 return await self._finish(report, None, None, Outcome("failed"))
-        await self._delete_secret(body)
+        await self._keeper.remove(body)
         await self._context.world.remove_finalizer(body)
         return Outcome("deleted")
 
@@ -162,72 +165,72 @@ class TenantReconciler:
         spec = parse(body, strict=True)
         if isinstance(spec, Faults):
             raise Refused("InvalidSpec", str(spec))
-        tended = await self._admit(spec, Report(Kind.TENANT, body, self._context.clock))
+        tended = await admit(self._context, spec)
         desired = desired_tenant(spec, tended, _handled_request(body))
         state = await database.observe(tended.installation, spec.tenant_id, desired.names)
-        secret = await self._read_secret(spec, body, brand_new=False)
-        observed = await self._observe_secret(spec, tended, state, secret)
+        secret = await self._keeper.read(spec, body, brand_new=False)
+        observed = await self._keeper.observe(spec, tended, state, secret)
         return plan_tenant(desired, state.observed, observed), desired, tended
 
-    async def _admit(self, spec: TenantSpec, report: Report) -> Tended:
-        """Find the cluster and check that it lets this tenant in; raises ``Refused`` or ``Waiting``."""
-        world = self._context.world
-        key = Key(Kind.STORAGE_CLUSTER, spec.cluster.namespace, spec.cluster.name)
-        if world.get(key) is None:
-            raise Waiting(
-                "ClusterNotFound", f"StorageCluster {key.namespace}/{key.name} does not exist", WAIT_FOR_CLUSTER_SECONDS
-            )
-        tended = self._context.fleet.get(key)
-        if tended is None or not tended.serving:
-            message = f"StorageCluster {key.namespace}/{key.name} is not Ready yet"
-            raise Waiting("ClusterNotReady", message, WAIT_FOR_CLUSTER_SECONDS)
-        tenancy = tended.spec.tenancy
-        labels = await world.namespace_labels(spec.metadata.namespace) if _needs_labels(tended) else None
-        admission = admits(
-            tenancy.allowed_namespaces,
-            own_namespace=key.namespace,
-            tenant_namespace=spec.metadata.namespace,
-            labels=labels,
-            tenant_id=spec.tenant_id,
-        )
-        if not admission:
-            raise Refused("NamespaceNotAllowed", admission.why)
-        if spec.isolation not in tenancy.isolation_modes:
-            offered = ", ".join(tenancy.isolation_modes)
-            raise Refused(
-                "IsolationNotOffered", f"isolation {spec.isolation} is not offered; the cluster offers: {offered}"
-            )
-        return tended
-
     async def _provision(self, spec: TenantSpec, tended: Tended, body: Body, report: Report) -> Provisioned:
+        phase = self._context.phase
         desired = desired_tenant(spec, tended, _handled_request(body))
-        state = await database.observe(tended.installation, spec.tenant_id, desired.names)
-        secret = await self._read_secret(spec, body, brand_new=state.observed.row is None)
-        seen = await self._observe_secret(spec, tended, state, secret)
-        plan = plan_tenant(desired, state.observed, seen)
+        with phase(Kind.TENANT, "observe"):
+            state = await database.observe(tended.installation, spec.tenant_id, desired.names)
+            secret = await self._keeper.read(spec, body, brand_new=state.observed.row is None)
+            seen = await self._keeper.observe(spec, tended, state, secret)
+        try:
+            return await self._carry_out(spec, tended, body, report, (desired, state, secret, seen))
+        except PasswordRefused:
+            # The tenant changed its own password: nobody knows it, so that a new one is due.
+            foreign = None if seen is None else replace(seen, digest=None)
+            return await self._carry_out(spec, tended, body, report, (desired, state, secret, foreign))
+
+    async def _carry_out(
+        self,
+        spec: TenantSpec,
+        tended: Tended,
+        body: Body,
+        report: Report,
+        seen: tuple[DesiredTenant, database.TenantState, SecretObject | None, ObservedSecret | None],
+    ) -> Provisioned:
+        phase = self._context.phase
+        desired, state, secret, observed = seen
+        plan = plan_tenant(desired, state.observed, observed)
         if isinstance(plan, Conflict):
             raise Refused(plan.reason, plan.message)
-        credential = await database.apply(tended.installation, spec.tenant_id, desired.names, plan)
-        if plan.actions:
-            state = await database.observe(tended.installation, spec.tenant_id, desired.names)
-        access = await self._access(spec, tended, state, secret, credential)
-        verdict, verified_at = await self._verify(spec, tended, body, plan, access)
-        if verdict is not None and not verdict.isolated:
-            report.false(ConditionType.ISOLATION_VERIFIED, Reason.PROBE_FAILED, verdict.message)
-        elif plan.write_secret and access is not None:
-            data = application_secret(tended.target, access, spec.credentials.keys)
-            await self._write_secret(spec, body, data, secret)
-        self._conclude(report, spec, plan, state, verdict)
+        with phase(Kind.TENANT, "apply"):
+            credential = await database.apply(tended.installation, spec.tenant_id, desired.names, plan)
+            if plan.actions:
+                state = await database.observe(tended.installation, spec.tenant_id, desired.names)
+        access = await self._keeper.current(spec, tended, state, secret, credential)
+        with phase(Kind.TENANT, "probe"):
+            verdict, verified_at = await self._verify(spec, tended, body, plan, state, access)
+        self._conclude(report, spec, tended, plan, state, verdict)
+        if plan.write_secret and access is not None and (verdict is None or verdict.isolated):
+            with phase(Kind.TENANT, "secret"):
+                await self._keeper.write(spec, tended, body, access, secret, credential)
         return Provisioned(plan, state, verdict, verified_at)
 
     def _conclude(
-        self, report: Report, spec: TenantSpec, plan: Plan, state: database.TenantState, verdict: Verdict | None
+        self,
+        report: Report,
+        spec: TenantSpec,
+        tended: Tended,
+        plan: Plan,
+        state: database.TenantState,
+        verdict: Verdict | None,
     ) -> None:
-        if plan.drift and not plan.write_secret and not plan.issues and self._reports_drift(spec):
+        if plan.drift and not tended.repairs:
             report.false(ConditionType.PROVISIONED, Reason.DRIFT_FOUND, "; ".join(plan.drift))
         elif spec.suspended:
             report.false(
                 ConditionType.PROVISIONED, Reason.SUSPENDED, "spec.suspended is true: no login, sessions ended"
+            )
+        elif missing := sorted({store.database_name for store in spec.components or ()} - state.enabled):
+            names = ", ".join(StoreKind.from_database_name(store) for store in missing)
+            report.false(
+                ConditionType.PROVISIONED, Reason.COMPONENT_UNKNOWN, f"disabled on the StorageCluster: {names}"
             )
         else:
             report.true(ConditionType.PROVISIONED, Reason.PROVISIONED)
@@ -235,14 +238,11 @@ class TenantReconciler:
             report.unknown(ConditionType.ISOLATION_VERIFIED, Reason.SUSPENDED, "a suspended tenant cannot be probed")
         elif verdict is not None and verdict.isolated:
             report.true(ConditionType.ISOLATION_VERIFIED, Reason.PROBE_PASSED, verdict.message)
-        elif verdict is None:
+        elif verdict is not None:
+            report.false(ConditionType.ISOLATION_VERIFIED, Reason.PROBE_FAILED, verdict.message)
+        else:
             report.keep(ConditionType.ISOLATION_VERIFIED)
         self._quota(report, spec, state)
-
-    def _reports_drift(self, spec: TenantSpec) -> bool:
-        key = Key(Kind.STORAGE_CLUSTER, spec.cluster.namespace, spec.cluster.name)
-        tended = self._context.fleet.get(key)
-        return tended is not None and tended.spec.drift.policy is DriftPolicy.REPORT
 
     @staticmethod
     def _quota(report: Report, spec: TenantSpec, state: database.TenantState) -> None:
@@ -261,61 +261,14 @@ class TenantReconciler:
             effect = "INSERT and UPDATE are refused, DELETE works" if enforced else "nothing is refused"
             report.true(ConditionType.QUOTA_EXCEEDED, reason, f"quotas.storage is exceeded; {effect}")
 
-    async def _read_secret(self, spec: TenantSpec, body: Body, *, brand_new: bool) -> SecretObject | None:
-        """Read the Secret; a tenant that the database has never seen is spared the request (a create would conflict)."""
-        if brand_new and not _status(body).get("secretName"):
-            return None
-        return await self._context.world.read_secret(spec.metadata.namespace, spec.credentials.secret_name)
-
-    async def _observe_secret(
-        self, spec: TenantSpec, tended: Tended, state: database.TenantState, secret: SecretObject | None
-    ) -> ObservedSecret | None:
-        if secret is None:
-            return None
-        if secret.owner_uid != spec.metadata.uid:
-            raise SecretNotOurs(secret.namespace, secret.name)
-        access = await self._carried_access(spec, tended, state, secret)
-        wanted = {} if access is None else application_secret(tended.target, access, spec.credentials.keys)
-        sealed = spec.isolation is Isolation.SEALED
-        return observe_secret(secret.data, wanted, spec.credentials.keys, sealed=sealed)
-
-    async def _carried_access(
-        self, spec: TenantSpec, tended: Tended, state: database.TenantState, secret: SecretObject
-    ) -> Access | None:
-        """The way in that an existing Secret carries, if it is usable at all."""
-        if spec.isolation is Isolation.SEALED:
-            return (
-                await self._sealed_access(spec, tended, max(state.observed.capability_version, 1))
-                if state.observed.row
-                else None
-            )
-        live, password = state.observed.live, secret.data.get(spec.credentials.keys.password)
-        if live is None or password is None:
-            return None
-        return Access(spec.tenant_id, live.login, password.decode("utf-8", "replace"), tended.spec.schema)
-
-    async def _sealed_access(self, spec: TenantSpec, tended: Tended, version: int) -> Access:
-        installation = tended.installation
-        password = await installation.app_password()
-        capability = await installation.capability(spec.tenant_id, version)
-        return Access(spec.tenant_id, installation.roles.app, password, tended.spec.schema, capability)
-
-    async def _access(
+    async def _verify(
         self,
         spec: TenantSpec,
         tended: Tended,
+        body: Body,
+        plan: Plan,
         state: database.TenantState,
-        secret: SecretObject | None,
-        credential: Credential | None,
-    ) -> Access | None:
-        if credential is not None:
-            return Access(spec.tenant_id, credential.login, credential.password, tended.spec.schema)
-        if spec.isolation is Isolation.SEALED:
-            return await self._sealed_access(spec, tended, state.observed.capability_version)
-        return None if secret is None else await self._carried_access(spec, tended, state, secret)
-
-    async def _verify(
-        self, spec: TenantSpec, tended: Tended, body: Body, plan: Plan, access: Access | None
+        access: Access | None,
     ) -> tuple[Verdict | None, datetime | None]:
         """Probe after a change and when the last proof is too old; None when there is nothing to do or nobody can log in."""
         before = parse_time(_status(body).get("lastVerifiedTime"))
@@ -324,38 +277,23 @@ class TenantReconciler:
         if spec.suspended or access is None or (fresh and not plan.actions and not plan.write_secret):
             return None, before
         conninfo = login_conninfo(tended.conninfo, access.user, access.password)
-        if access.capability is None:
-            verdict = await probe_role(tended.installation, conninfo, spec.tenant_id)
-        else:
-            store = next(store.database_name for store in spec.components or tuple(StoreKind))
-            verdict = await probe_sealed(tended.installation, conninfo, spec.tenant_id, access.capability, store)
+        try:
+            if access.capability is None:
+                verdict = await probe_role(tended.installation, conninfo, spec.tenant_id)
+            else:
+                store = _probed_store(spec, state)
+                verdict = await probe_sealed(tended.installation, conninfo, spec.tenant_id, access.capability, store)
+        except DatabaseFault as fault:
+            if fault.reason == Reason.AUTHENTICATION_FAILED and plan.issues is None and tended.repairs:
+                raise PasswordRefused from fault
+            if fault.reason != Reason.AUTHENTICATION_FAILED:
+                raise
+            verdict = Verdict(isolated=False, message="the server refuses the password that the Secret holds")
         return verdict, now if verdict.isolated else before
-
-    async def _write_secret(
-        self, spec: TenantSpec, body: Body, data: Mapping[str, bytes], existing: SecretObject | None
-    ) -> None:
-        labels = {MANAGED_BY_LABEL: MANAGED_BY_VALUE, "app.kubernetes.io/component": "tenant"}
-        await self._context.world.write_secret(
-            spec.metadata.namespace, spec.credentials.secret_name, data, owner=body, labels=labels, existing=existing
-        )
-        former = _status(body).get("secretName")
-        if former and former != spec.credentials.secret_name:
-            await self._delete_named_secret(body, str(former))
-
-    async def _delete_secret(self, body: Body) -> None:
-        name = _status(body).get("secretName")
-        if name:
-            await self._delete_named_secret(body, str(name))
-
-    async def _delete_named_secret(self, body: Body, name: str) -> None:
-        metadata = Metadata.of(body)
-        secret = await self._context.world.read_secret(metadata.namespace, name)
-        if secret is not None and secret.owner_uid == metadata.uid:
-            await self._context.world.delete_secret(metadata.namespace, name, uid=secret.uid)
 
     async def _remove(self, spec: TenantSpec) -> None:
         """Take the tenant out of the database; a cluster that does not exist any more has nothing to clean."""
-        key = Key(Kind.STORAGE_CLUSTER, spec.cluster.namespace, spec.cluster.name)
+        key = cluster_key(spec.cluster)
         if self._context.world.get(key) is None:
             return
         tended = self._context.fleet.get(key)
@@ -416,7 +354,9 @@ class TenantReconciler:
             secret_name=spec.credentials.secret_name,
             schema_version=done.state.schema_version,
             components=tuple(
-                StoreKind.from_database_name(store) for store in (observed.row.stores if observed.row else ())
+                StoreKind.from_database_name(store)
+                for store in (observed.row.stores if observed.row else ())
+                if store in done.state.enabled
             ),
             usage=measured,
             last_verified_time=done.verified_at,
@@ -435,8 +375,10 @@ class TenantReconciler:
         return max(0.5, (min(due) - observed.now).total_seconds()) if due else None
 
 
-def _needs_labels(tended: Tended) -> bool:
-    return any(rule.selector is not None for rule in tended.spec.tenancy.allowed_namespaces)
+def _probed_store(spec: TenantSpec, state: database.TenantState) -> str:
+    """A store that ``enter`` lets a sealed tenant into; any of its own that is enabled."""
+    names = [store.database_name for store in spec.components or tuple(StoreKind)]
+    return next((name for name in names if name in state.enabled), names[0])
 
 
 def _status(body: Body) -> Mapping[str, object]:

@@ -175,6 +175,10 @@ class Reason(StrEnum):
     PROVISIONED = "Provisioned", "Login, binding, settings and Secret are as the manifest says."
     PROVISION_FAILED = "ProvisionFailed", "The database or the API server refused a change; the message has the error."
     SUSPENDED = "Suspended", "The tenant is suspended as its manifest says: no login, sessions ended."
+    POOLER_NOT_RELOADED = (
+        "PoolerNotReloaded",
+        "The pooler does not accept a new login yet: it reads its auth_file anew at its next RELOAD. Tried again.",
+    )
     FOREIGN_ROLE = "ForeignRole", "A role of the tenant's name exists without our mark; nothing was touched."
     FOREIGN_SECRET = "ForeignSecret", "A Secret of the name exists and is not this tenant's; nothing was touched."
     # IsolationVerified

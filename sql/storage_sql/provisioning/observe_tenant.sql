@@ -1,4 +1,5 @@
--- Everything that a tenant's plan looks at, in one round trip. $1 tenant id, $2 both login names, $3 its set role.
+-- Everything that a tenant's plan looks at, in one round trip.
+-- Parameters: tenant id, tenant id, both login names, tenant id, its set role.
 SELECT jsonb_build_object(
     'now', clock_timestamp(),
     'row', (SELECT to_jsonb(t) FROM {{ schema }}.tenants t WHERE t.tenant = %s),
@@ -17,6 +18,9 @@ SELECT jsonb_build_object(
                                 JOIN pg_roles g ON g.oid = m.member WHERE m.roleid = r.oid),
                   'mark', shobj_description(r.oid, 'pg_authid')))
                 FROM pg_roles r WHERE r.rolname = ANY (%s)),
+    'capability', (SELECT {{ schema }}.capability(t.tenant, t.capability_version) FROM {{ schema }}.tenants t
+                    WHERE t.tenant = %s AND t.isolation = 'sealed'),
+    'enabled', (SELECT jsonb_agg(k.store) FROM {{ schema }}.components k WHERE k.enabled),
     'set_exists', EXISTS (SELECT FROM pg_roles r WHERE r.rolname = %s),
     'schema_version', (SELECT max(version) FROM {{ schema }}.schema_migrations)
 )

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from storage_sql.renderer import ident, literal, render_file
-
 from storage_operator.adapters.postgres.installation import Installation
 from storage_operator.adapters.postgres.statements import Script
 from storage_operator.planning.component import (
@@ -19,6 +17,7 @@ from storage_operator.planning.component import (
     SaveComponent,
     SetStorageParameters,
 )
+from storage_sql.renderer import ident, literal, render_file
 from storage_sql.stores import STORES_BY_NAME
 
 _CREATE_TABLE = "SELECT {{ schema }}.create_vector_table({{ dimension }});\n"

@@ -182,13 +182,6 @@ class Installation:
         inner, outer = rows[0]
         return sealed_value(bytes(inner), bytes(outer), message)
 
-    async def capability(self, tenant: str, version: int) -> str:
-        """Return a tenant's capability of this version, as ``enter`` will ask for it."""
-        rows = await self.server.query(
-            render("SELECT {{ schema }}.capability(%s, %s)", schema=ident(self.schema)), (tenant, version)
-        )
-        return str(rows[0][0])
-
     async def app_password(self) -> str:
         """Return the shared login's password, derived so that nothing needs to keep it."""
         if self._app_password is None:

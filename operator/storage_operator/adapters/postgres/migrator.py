@@ -9,11 +9,11 @@ from typing import cast
 import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
+
+from storage_operator.adapters.postgres.server import connect
 from storage_sql.effects import Connect, Effect, Rows, Sleep, SqlFailure, drive_async
 from storage_sql.migrations import MigrationPlan
 from storage_sql.runner import MigrationReport, RunOptions, migrate_postgres, status_postgres
-
-from storage_operator.adapters.postgres.server import connect
 
 _CONNECTION_LOST = "08006"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import psycopg
-from storage_sql.renderer import ident, render
 
 from storage_operator.adapters.postgres.installation import Installation
 from storage_operator.planning.secret import Access, Target, dsn
+from storage_sql.renderer import ident, render
 
 CONNECT_TIMEOUT_SECONDS = 5
 _VERIFIERS = """SELECT login, verifier FROM {{ schema }}.tenant_logins l JOIN {{ schema }}.tenants t USING (tenant)

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import psycopg
 
-from storage_sql.renderer import ident, literal, render, render_file
-
 from storage_operator.adapters.postgres.faults import DatabaseFault, translate
 from storage_operator.adapters.postgres.installation import Installation
 from storage_operator.adapters.postgres.server import connect
+from storage_sql.renderer import ident, literal, render, render_file
 
 CANARY_TENANT = "isolation-canary"
 CANARY_ID = "canary"

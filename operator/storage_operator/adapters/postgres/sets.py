@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from storage_sql.renderer import ident, literal, render, render_file
-from storage_sql.stores import SEALED_FUNCTIONS, STORES_BY_NAME
-
 from storage_operator.adapters.postgres.statements import Script
 from storage_operator.planning.sets import ObservedSet, PrivilegeChange, plan_set, plan_sets, wanted_privileges
+from storage_sql.renderer import ident, literal, render, render_file
+from storage_sql.stores import SEALED_FUNCTIONS, STORES_BY_NAME
 
 if TYPE_CHECKING:
     from storage_operator.adapters.postgres.installation import Installation

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from storage_sql.renderer import Identifier, Literal, ident, literal, render
-
 from storage_operator.adapters.postgres.faults import FENCED_STATE
 from storage_operator.planning.actions import (
     Action,
@@ -29,6 +27,7 @@ from storage_operator.planning.actions import (
     SetSettings,
 )
 from storage_operator.planning.sets import PrivilegeChange
+from storage_sql.renderer import Identifier, Literal, ident, literal, render
 
 _FENCE = f"""DO $fence$ BEGIN
   PERFORM FROM {{{{ schema }}}}.operator_lease WHERE {{% if fenced %}}epoch = {{{{ epoch }}}}{{% else %}}singleton{{% endif %}} FOR SHARE;

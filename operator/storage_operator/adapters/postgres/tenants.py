@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-
-from storage_sql.renderer import ident, render_file
 
 from storage_operator.adapters.postgres.credentials import Credential, draw
 from storage_operator.adapters.postgres.faults import DatabaseFault
@@ -31,6 +29,7 @@ from storage_operator.planning.actions import (
     TenantRow,
 )
 from storage_operator.planning.tenant import ObservedLogin, ObservedRole, ObservedTenant, TenantNames
+from storage_sql.renderer import ident, render_file
 
 SESSIONS_GONE_SECONDS = 10.0
 _SESSION_POLL_SECONDS = 0.1
@@ -59,12 +58,14 @@ class TenantState:
     usage: Usage
     schema_version: int
     foreign_members: tuple[str, ...]
+    enabled: frozenset[str]
+    capability: str | None = field(default=None, repr=False)
 
 
 async def observe(installation: Installation, tenant: str, names: TenantNames) -> TenantState:
     """Read one tenant's roles, bindings, membership and control row: one round trip."""
     text = render_file("provisioning/observe_tenant.sql", schema=ident(installation.schema))
-    parameters = (tenant, tenant, list(names.logins), names.set_role)
+    parameters = (tenant, tenant, list(names.logins), tenant, names.set_role)
     ((document,),) = await installation.server.query(text, parameters)
     return _state(document)
 
@@ -89,7 +90,8 @@ def _state(document: Mapping[str, Any]) -> TenantState:
     )
     members = {member for role in document["roles"] or () for member in role["members"] or ()}
     foreign = tuple(sorted(member for member in members if "_admin_" not in member))
-    return TenantState(observed, usage, document["schema_version"] or 0, foreign)
+    enabled = frozenset(document["enabled"] or ())
+    return TenantState(observed, usage, document["schema_version"] or 0, foreign, enabled, document["capability"])
 
 
 def _row(row: Mapping[str, Any]) -> TenantRow:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import psycopg
 from psycopg.rows import TupleRow
-from storage_sql.renderer import Identifier, Literal, ident, render, render_file
 
 from storage_operator.adapters.postgres.installation import Installation
+from storage_sql.renderer import Identifier, Literal, ident, render, render_file
 
 _AGGREGATE = """SELECT tenant_id, count(*), COALESCE(sum({% for column in columns %}COALESCE(pg_column_size({{ column }}), 0){% if not loop.last %} + {% endif %}{% endfor %} + 24), 0)::bigint
   FROM {{ schema }}.{{ table }} GROUP BY tenant_id"""
