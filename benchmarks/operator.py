@@ -138,7 +138,9 @@ async def drift_repair(scene: Stage, names: Sequence[str]) -> list[float]:
             assert row is not None
             connection.execute(f'ALTER ROLE "{row[0]}" CONNECTION LIMIT 77'.encode())
             started = time.monotonic()
-            while connection.execute("SELECT rolconnlimit FROM pg_roles WHERE rolname = %s", (row[0],)).fetchone() == (77,):
+            while connection.execute("SELECT rolconnlimit FROM pg_roles WHERE rolname = %s", (row[0],)).fetchone() == (
+                77,
+            ):
                 if time.monotonic() - started > 120:
                     raise TimeoutError(f"the drift of {name} was not repaired")
                 await asyncio.sleep(0.1)
@@ -206,7 +208,14 @@ async def _ours(scene: Stage, operator: Operator, peer: Burst, small: int, large
 
 
 def _figures(
-    peer: Burst, first: Burst, second: Burst, base: float, late: Sequence[float], repaired: Sequence[float], small: int, large: int
+    peer: Burst,
+    first: Burst,
+    second: Burst,
+    base: float,
+    late: Sequence[float],
+    repaired: Sequence[float],
+    small: int,
+    large: int,
 ) -> list[Result]:
     def per_object(name: str) -> float:
         return second.counters.get(name, 0.0) / large

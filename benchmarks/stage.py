@@ -22,8 +22,8 @@ import yaml
 from psycopg.conninfo import conninfo_to_dict
 
 from storage_operator.adapters.kubernetes.client import ApiClient
-from storage_operator.errors import ApiUnavailable
 from storage_operator.devenv.environment import KUBECONFIG_VARIABLE, POSTGRES_URL_VARIABLE, Environment, Wishes
+from storage_operator.errors import ApiUnavailable
 from storage_sql.bootstrap import Bootstrap, bootstrap
 from storage_sql.effects import Connect, Effect, Sleep, SqlFailure, drive
 
@@ -102,7 +102,7 @@ def _bootstrap(superuser: str) -> str:
         except psycopg.Error as error:
             raise SqlFailure(error.sqlstate or "08006", str(error)) from error
 
-    done = drive(bootstrap(Bootstrap(INSTALLATION, DATABASE, operator_password="bench")), serve)  # noqa: S106
+    done = drive(bootstrap(Bootstrap(INSTALLATION, DATABASE, operator_password="bench")), serve)
     connection.close()
     place = conninfo_to_dict(superuser)
     return f"postgresql://{done.names.operator}:bench@{place['host']}:{place['port']}/{DATABASE}"
@@ -150,7 +150,7 @@ class Operator:
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log.open("wb")
         self.port = port
-        self.process = subprocess.Popen(command, env=environment, stdout=self._log, stderr=subprocess.STDOUT)  # noqa: S603
+        self.process = subprocess.Popen(command, env=environment, stdout=self._log, stderr=subprocess.STDOUT)
 
     def memory_mb(self) -> float:
         """Return the resident set in MB."""
@@ -160,7 +160,7 @@ class Operator:
 
     def counters(self) -> dict[str, float]:
         """Read the process's own counters, summed over labels."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as response:  # noqa: S310
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as response:
             text = response.read().decode()
         totals: dict[str, float] = {}
         for line in text.splitlines():

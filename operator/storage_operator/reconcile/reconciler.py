@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from storage_operator.errors import ApiConflict
 from storage_operator.reconcile.clusters import ClusterReconciler
@@ -12,7 +13,19 @@ from storage_operator.reconcile.fleet import Fleet
 from storage_operator.reconcile.tenants import TenantReconciler
 from storage_operator.resources.kinds import Kind
 from storage_operator.resources.metadata import Metadata
-from storage_operator.world import Key, Outcome, World
+from storage_operator.world import Body, Key, Outcome, World
+
+
+class Handler(Protocol):
+    """What each kind's reconciler offers."""
+
+    async def reconcile(self, body: Body) -> Outcome:
+        """Bring an object to what it declares."""
+        ...
+
+    async def delete(self, body: Body) -> Outcome:
+        """Take an object away."""
+        ...
 
 
 class Reconciler:
@@ -34,11 +47,12 @@ class Reconciler:
             if key.kind is Kind.STORAGE_CLUSTER:
                 await self.context.fleet.forget(key)
             return Outcome("deleted")
-        handler = {
+        handlers: dict[Kind, Handler] = {
             Kind.STORAGE_CLUSTER: self.clusters,
             Kind.STORAGE_COMPONENT: self.components,
             Kind.TENANT: self.tenants,
-        }[key.kind]
+        }
+        handler = handlers[key.kind]
         try:
             if Metadata.of(body).deleting:
                 return await handler.delete(body)

@@ -23,12 +23,12 @@ from storage_operator.resources.metadata import Metadata
 from storage_operator.world import Body, World
 
 
+_REASONS = {reason.value: reason for reason in Reason}
+
+
 def reason_of(error: OperatorError, default: Reason) -> Reason:
     """Return the documented reason of an error, or ``default`` for one that has none."""
-    try:
-        return Reason(getattr(error, "reason", default))
-    except ValueError:
-        return default
+    return _REASONS.get(str(getattr(error, "reason", default)), default)
 
 
 def utc_now() -> datetime:

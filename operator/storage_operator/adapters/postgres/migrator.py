@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import cast
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -47,7 +46,7 @@ class Driver:
             cursor = await self.connection.execute(effect.sql.encode(), effect.params or None)
             while cursor.nextset():
                 pass
-            return cast("Rows", await cursor.fetchall()) if cursor.description else []
+            return await cursor.fetchall() if cursor.description else []
         except psycopg.Error as error:
             raise SqlFailure(error.sqlstate or _CONNECTION_LOST, str(error.diag.message_primary or error)) from error
 

@@ -182,14 +182,14 @@ class Script:
             case SetSettings():
                 self._settings(action)
             case BindLogin():
-                verifier, digest = secrets[action.login]
+                issued = secrets[action.login]
                 self._add(
                     _BIND,
                     login=literal(action.login),
                     tenant=literal(action.tenant),
                     slot=literal(action.slot),
-                    digest=literal(digest),
-                    verifier=literal(verifier),
+                    digest=literal(issued[1]),
+                    verifier=literal(issued[0]),
                 )
             case DropLogin():
                 self._add(
