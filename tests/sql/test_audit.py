@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from storage_sql.audit import Violation, audit, audit_sql
@@ -189,7 +187,7 @@ BREACHES: dict[str, tuple[str, str, str]] = {
 
 
 @pytest.fixture(scope="module")
-def names(installation: Installation) -> Iterator[dict[str, str]]:
+def names(installation: Installation) -> dict[str, str]:
     """Give the names that the breaches use; one tenant exists, so roles and grants are there to breach."""
     make_tenant(installation, "acme")
     with installation.database.connect() as connection:
