@@ -84,12 +84,16 @@ class SetPassword:
 
 @dataclass(frozen=True, slots=True)
 class SetSettings:
-    """Make a login's per-role settings exactly these (name, value) pairs."""
+    """Make a login's per-role settings exactly these (name, value) pairs.
+
+    ``database`` names the database whose own settings for the login are taken away with them, None when it has none.
+    """
 
     login: str
     shard: str
     settings: tuple[tuple[str, str], ...]
     why: str
+    database: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,15 @@ class RevokeRole:
 
     login: str
     role: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeGrants:
+    """Take privileges away that somebody gave a login directly, on objects (type, name) of the installation."""
+
+    login: str
+    objects: tuple[tuple[str, str], ...]
     why: str
 
 
@@ -188,6 +201,7 @@ Action: TypeAlias = (
     | SetSettings
     | GrantSet
     | RevokeRole
+    | RevokeGrants
     | BindLogin
     | RetireLogin
     | EndSessions

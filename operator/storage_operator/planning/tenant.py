@@ -1,3 +1,4 @@
+# ruff: noqa: S105 - reasons, not passwords
 """Plan one tenant: its control row, its one or two logins, its membership, and when its credentials change.
 
 The rules, in one place:
@@ -32,6 +33,7 @@ from storage_operator.planning.actions import (
     Plan,
     RetainTenant,
     RetireLogin,
+    RevokeGrants,
     RevokeRole,
     SaveTenant,
     SetPassword,
@@ -45,7 +47,11 @@ SETTINGS_DIFFER = "the role's settings differ"
 SET_MISSING = "the role is not in its component set"
 SET_FOREIGN = "the role is a member of what it was not given"
 LOGIN_MISSING = "the tenant's login is gone"
+GRANTED_DIRECTLY = "the role holds privileges of its own, beside its component set"
+SECRET_UNWRITTEN = "the Secret was never written"
+SECRET_BEHIND = "the Secret holds the former credential: writing it was interrupted"
 SECRET_MISSING = "the Secret is missing"
+PASSWORD_REFUSED = "the server refuses the password that was issued"
 SECRET_FOREIGN = "the Secret's credential is not the one that was issued"
 SECRET_EDITED = "the Secret's other values differ"
 UNBOUND = "no tenant is bound to the role"
@@ -55,6 +61,8 @@ DRIFT = frozenset(
         SETTINGS_DIFFER,
         SET_MISSING,
         SET_FOREIGN,
+        GRANTED_DIRECTLY,
+        PASSWORD_REFUSED,
         LOGIN_MISSING,
         SECRET_MISSING,
         SECRET_FOREIGN,
@@ -89,7 +97,9 @@ class DesiredTenant:
     """What the resource declares, resolved against its cluster.
 
     ``settings`` are the login's per-role defaults; intervals are seconds. ``rotation_request`` is the value of the
-    rotate annotation when it has not been answered yet. ``repair`` False reports drift instead of ending it.
+    the rotate annotation when it has not been answered yet. ``repair`` False reports drift instead of ending it.
+    ``applied`` tells whether this declaration was carried out completely once: before that, nothing that differs is
+    drift. ``delivered`` tells whether a Secret of this tenant was ever written: before that, nobody uses the credential.
     """
 
     row: TenantRow
@@ -100,6 +110,8 @@ class DesiredTenant:
     rotation_request: str | None = None
     may_adopt: bool = False
     repair: bool = True
+    applied: bool = True
+    delivered: bool = True
 
     @property
     def can_login(self) -> bool:
@@ -109,7 +121,11 @@ class DesiredTenant:
 
 @dataclass(frozen=True, slots=True)
 class ObservedRole:
-    """A login role as ``pg_roles`` shows it."""
+    """A login role as ``pg_roles`` shows it.
+
+    ``expires`` is a VALID UNTIL other than never; ``database_settings`` names the installation's database when settings
+    for it hide those of the role; ``granted`` are (type, name) of what the role was granted directly.
+    """
 
     name: str
     can_login: bool
@@ -119,6 +135,9 @@ class ObservedRole:
     settings: tuple[tuple[str, str], ...]
     member_of: frozenset[str]
     mark: str | None
+    expires: bool = False
+    database_settings: str | None = None
+    granted: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +152,10 @@ class ObservedLogin:
 
 @dataclass(frozen=True, slots=True)
 class ObservedTenant:
-    """One tenant as the database holds it at ``now`` (the server's clock, so that hosts need not agree)."""
+    """One tenant as the database holds it at ``now`` (the server's clock, so that hosts need not agree).
+
+    ``sessions`` counts sessions of its logins, and is looked at only while the tenant is suspended.
+    """
 
     now: datetime
     row: TenantRow | None = None
@@ -144,6 +166,7 @@ class ObservedTenant:
     credential_changed_at: datetime | None = None
     capability_version: int = 0
     foreign_members: frozenset[str] = frozenset()
+    sessions: int = 0
 
     def role(self, name: str) -> ObservedRole | None:
         """Return the role of this name."""
@@ -189,55 +212,90 @@ def ownership_conflict(desired: DesiredTenant, observed: ObservedTenant) -> Conf
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """The part of a plan that depends on the isolation mode; ``reason`` is why the credential must be new."""
+
+    actions: tuple[Action, ...]
+    issues: str | None
+    write: bool
+    reason: str | None
+
+
 def plan_tenant(desired: DesiredTenant, observed: ObservedTenant, secret: ObservedSecret | None) -> Plan | Conflict:
     """Return what makes ``observed`` equal to ``desired``; an empty plan when nothing differs."""
     conflict = ownership_conflict(desired, observed)
     if conflict is not None:
         return conflict
-    actions = [*_foundation(desired, observed)]
     if desired.row.isolation == "sealed":
-        plan = _sealed(desired, observed, secret)
+        draft = _sealed(desired, observed, secret)
     else:
-        plan = _role(desired, observed, secret)
-    actions.extend(plan.actions)
-    settled = observed.row == desired.row and observed.state == "active"
-    drift = _drift(plan) if settled else ()
+        draft = _role(desired, observed, secret)
+    actions = (*_foundation(desired, observed), *draft.actions)
+    drift = _drift(draft) if _settled(desired, observed) else ()
     if drift and not desired.repair:
         kept = tuple(action for action in actions if action.why not in DRIFT)
-        return Plan(kept, None, write_secret=False, drift=drift)
-    return Plan(tuple(actions), plan.issues, plan.write_secret, drift)
+        lifecycle = draft.reason is not None and draft.reason not in DRIFT
+        return Plan(kept, draft.issues if lifecycle else None, write_secret=lifecycle, drift=drift)
+    return Plan(actions, draft.issues, draft.write, drift)
+
+
+def remaining_drift(desired: DesiredTenant, observed: ObservedTenant) -> tuple[str, ...]:
+    """Name what the catalog still shows after a plan was applied: what the operator's role may not change."""
+    found = [action.why for bound in observed.logins for action in _attributes(desired, observed, bound.login)]
+    return tuple(dict.fromkeys(found)) if desired.row.isolation == "role" else ()
+
+
+def plan_refused_password(desired: DesiredTenant, observed: ObservedTenant) -> Plan:
+    """Return what makes the server accept the issued password again: the login's own verifier, as it was recorded."""
+    live = observed.live
+    if live is None or observed.role(live.login) is None:
+        return Plan()
+    repair = SetPassword(live.login, desired.names.shard, PASSWORD_REFUSED)
+    return Plan((repair,) if desired.repair else (), drift=(PASSWORD_REFUSED,))
 
 
 def plan_deletion(desired: DesiredTenant, observed: ObservedTenant, *, delete_rows: bool) -> Plan | Conflict:
     """Return what takes the tenant away: its logins always, its rows only when the policy says so.
 
-    Idempotent, and a success when nothing is left. What another resource owns is left alone.
+    Idempotent, and a success when nothing is left. What another resource owns, or a role without our mark, is left
+    alone; what is ours goes even then.
     """
-    if observed.row is None or ownership_conflict(desired, observed) is not None:
+    row, wanted = observed.row, desired.row
+    if row is None or (row.namespace, row.name) != (wanted.namespace, wanted.name):
         return Plan()
     why = "the Tenant is deleted"
     names = desired.names
-    present = tuple(login for login in names.logins if observed.role(login) or observed.binding(login))
+    ours = {role.name for role in observed.roles if role.mark == names.mark}
+    bound = {login.login for login in observed.logins if observed.role(login.login) is None}
+    present = tuple(login for login in names.logins if login in ours | bound)
     actions: list[Action] = []
     if present:
         actions += [
             AlterLogin(login, names.shard, can_login=False, connection_limit=None, why=why)
             for login in present
-            if observed.role(login)
+            if login in ours
         ]
         actions.append(EndSessions(present, why))
         actions += [DropLogin(login, names.shard, why) for login in present]
     if delete_rows:
-        actions += [DeleteRows(desired.row.tenant, why), ForgetTenant(desired.row.tenant, why)]
+        actions += [DeleteRows(wanted.tenant, why), ForgetTenant(wanted.tenant, why)]
     elif observed.state != "retained":
-        actions.append(RetainTenant(desired.row.tenant, "the deletion policy is Retain"))
+        actions.append(RetainTenant(wanted.tenant, "the deletion policy is Retain"))
     return Plan(tuple(actions))
 
 
-def _drift(plan: Plan) -> tuple[str, ...]:
+def _settled(desired: DesiredTenant, observed: ObservedTenant) -> bool:
+    """Whether the declaration had been carried out, so that what differs now is somebody else's doing."""
+    return desired.applied and observed.row == desired.row and observed.state == "active"
+
+
+def _drift(draft: _Draft) -> tuple[str, ...]:
     """Name what differs although the declaration did not change."""
-    found = dict.fromkeys(action.why for action in plan.actions if action.why in DRIFT)
-    if plan.write_secret and plan.issues is None:
+    found = dict.fromkeys(action.why for action in draft.actions if action.why in DRIFT)
+    if draft.reason in DRIFT:
+        found[str(draft.reason)] = None
+    elif draft.write and draft.issues is None:
         found[SECRET_EDITED] = None
     return tuple(found)
 
@@ -264,9 +322,9 @@ def _rotation_reason(
 ) -> str | None:
     """Why the credential must be new, or None when the one in the Secret is good."""
     if secret is None:
-        return SECRET_MISSING
+        return SECRET_MISSING if desired.delivered else SECRET_UNWRITTEN
     if secret.digest is None or secret.digest != issued or secret.user != user:
-        return SECRET_FOREIGN
+        return SECRET_BEHIND if _behind(observed, secret) else SECRET_FOREIGN
     if desired.rotation_request is not None:
         return "rotation was asked for"
     due = desired.rotation_interval_seconds
@@ -276,47 +334,43 @@ def _rotation_reason(
     return None
 
 
-def _role(desired: DesiredTenant, observed: ObservedTenant, secret: ObservedSecret | None) -> Plan:
+def _behind(observed: ObservedTenant, secret: ObservedSecret) -> bool:
+    """Whether the Secret holds a login that retires: a rotation ended before its Secret was written."""
+    bound = observed.binding(secret.user or "")
+    return bound is not None and bound.retire_at is not None and secret.digest == bound.digest is not None
+
+
+def _role(desired: DesiredTenant, observed: ObservedTenant, secret: ObservedSecret | None) -> _Draft:
     names, live = desired.names, observed.live
     actions: list[Action] = []
+    reason: str | None
     issues: str | None = None
     if live is None or observed.role(live.login) is None:
         slot = live.slot if live is not None else _free_slot(observed)
-        why = "the tenant has no login yet" if live is None else LOGIN_MISSING
-        actions += _new_login(desired, observed, slot, why)
+        reason = LOGIN_MISSING if _settled(desired, observed) or live is not None else "the tenant has no login yet"
+        actions += _new_login(desired, observed, slot, reason)
         issues = names.login(slot)
     else:
         reason = _rotation_reason(desired, observed, secret, live.digest, live.login)
-        actions += _attributes(desired, observed, live.login)
-        if reason is not None:
-            unpublished = reason == SECRET_FOREIGN and _is_retiring(observed, secret)
-            slot = live.slot if unpublished else _other(live.slot)
+        if reason in {SECRET_UNWRITTEN, SECRET_BEHIND}:
+            # Nobody was told the live login's password: another one in its place costs no application anything.
+            actions += _new_login(desired, observed, live.slot, str(reason))
+            issues = live.login
+        else:
+            actions += _attributes(desired, observed, live.login)
+        if reason is not None and issues is None:
+            slot = "b" if live.slot == "a" else "a"
             actions += _new_login(desired, observed, slot, reason)
             issues = names.login(slot)
-            if not unpublished:
-                retire_at = observed.now + timedelta(seconds=desired.rotation_overlap_seconds)
-                actions.append(RetireLogin(live.login, retire_at, reason))
+            retire_at = observed.now + timedelta(seconds=desired.rotation_overlap_seconds)
+            actions.append(RetireLogin(live.login, retire_at, reason))
     actions += _retired(desired, observed, issues)
-    if desired.row.suspended and (observed.row is None or not observed.row.suspended):
-        present = tuple(role.name for role in observed.roles)
-        if present:
-            actions.append(EndSessions(present, "the tenant is suspended"))
+    present = tuple(role.name for role in observed.roles)
+    newly = observed.row is None or not observed.row.suspended
+    if desired.row.suspended and present and (newly or observed.sessions):
+        actions.append(EndSessions(present, "the tenant is suspended"))
     write = issues is not None or secret is None or not secret.current
-    return Plan(tuple(actions), issues, write)
-
-
-def _is_retiring(observed: ObservedTenant, secret: ObservedSecret | None) -> bool:
-    """Whether the Secret still holds the former credential: the live one was made and never published.
-
-    Then the live login's password is drawn again in place; taking the former slot would lock the application out.
-    """
-    return secret is not None and any(
-        (bound.login, bound.digest) == (secret.user, secret.digest) for bound in observed.logins if bound.retire_at
-    )
-
-
-def _other(slot: str) -> str:
-    return "b" if slot == "a" else "a"
+    return _Draft(tuple(actions), issues, write, reason)
 
 
 def _free_slot(observed: ObservedTenant) -> str:
@@ -335,26 +389,30 @@ def _new_login(desired: DesiredTenant, observed: ObservedTenant, slot: str, why:
         if desired.settings:
             actions.append(SetSettings(login, names.shard, desired.settings, why))
     else:
-        actions = [SetPassword(login, names.shard, why), *_attributes(desired, observed, login)]
+        actions = [SetPassword(login, names.shard, why), *_attributes(desired, observed, login, why)]
     actions.append(BindLogin(login, desired.row.tenant, slot, why))
     return actions
 
 
-def _attributes(desired: DesiredTenant, observed: ObservedTenant, login: str) -> list[Action]:
-    """Repair one existing role: attributes, settings, memberships, binding."""
+def _attributes(desired: DesiredTenant, observed: ObservedTenant, login: str, why: str | None = None) -> list[Action]:
+    """Repair one existing role: attributes, settings, memberships, privileges; each for its own reason or for ``why``."""
     role = observed.role(login)
     if role is None:
         return []
     names, limit = desired.names, desired.row.connection_limit
     actions: list[Action] = []
-    wanted = (desired.can_login, False, True, -1 if limit is None else limit)
-    if (role.can_login, role.privileged, role.inherits, role.connection_limit) != wanted:
-        actions.append(AlterLogin(login, names.shard, desired.can_login, limit, ATTRIBUTES_DIFFER))
-    if dict(role.settings) != dict(desired.settings):
-        actions.append(SetSettings(login, names.shard, desired.settings, SETTINGS_DIFFER))
+    wanted = (desired.can_login, False, True, -1 if limit is None else limit, False)
+    if (role.can_login, role.privileged, role.inherits, role.connection_limit, role.expires) != wanted:
+        actions.append(AlterLogin(login, names.shard, desired.can_login, limit, why or ATTRIBUTES_DIFFER))
+    if dict(role.settings) != dict(desired.settings) or role.database_settings is not None:
+        reason = why or SETTINGS_DIFFER
+        actions.append(SetSettings(login, names.shard, desired.settings, reason, role.database_settings))
     if names.set_role not in role.member_of:
-        actions.append(GrantSet(login, names.set_role, SET_MISSING))
-    actions += [RevokeRole(login, other, SET_FOREIGN) for other in sorted(role.member_of - {names.set_role})]
+        actions.append(GrantSet(login, names.set_role, why or SET_MISSING))
+    others = sorted(role.member_of - {names.set_role})
+    actions += [RevokeRole(login, other, why or SET_FOREIGN) for other in others]
+    if role.granted:
+        actions.append(RevokeGrants(login, role.granted, why or GRANTED_DIRECTLY))
     return actions
 
 
@@ -383,28 +441,25 @@ def _retired(desired: DesiredTenant, observed: ObservedTenant, issues: str | Non
     return actions
 
 
-def _sealed(desired: DesiredTenant, observed: ObservedTenant, secret: ObservedSecret | None) -> Plan:
-    names = desired.names
+def _sealed(desired: DesiredTenant, observed: ObservedTenant, secret: ObservedSecret | None) -> _Draft:
+    names, row = desired.names, observed.row
     actions: list[Action] = []
     leftover = tuple(login for login in names.logins if observed.role(login) or observed.binding(login))
     if leftover:
         why = "a sealed tenant has no login of its own"
         actions.append(EndSessions(leftover, why))
         actions += [DropLogin(login, names.shard, why) for login in leftover]
-    issued = str(observed.capability_version) if observed.row is not None else None
-    reason = _rotation_reason(desired, observed, secret, issued, secret.user if secret else None)
-    issues: str | None = None
-    if observed.row is None or (secret is None and observed.state != "active"):
-        issues = ""
-    elif reason is not None and observed.row.isolation == "sealed" and observed.state == "active":
-        compromised = reason == SECRET_FOREIGN
-        overlap = timedelta(seconds=0 if compromised else desired.rotation_overlap_seconds)
-        if secret is None:
-            issues = ""  # the same capability can be written again: nothing but the Secret was lost
-        else:
-            actions.append(AdvanceCapability(desired.row.tenant, observed.now + overlap, reason))
-            issues = ""
+    if row is None or row.isolation != "sealed" or observed.state != "active":
+        return _Draft(tuple(actions), "", write=True, reason="the tenant has no capability yet")
+    version = str(observed.capability_version)
+    reason = _rotation_reason(desired, observed, secret, version, secret.user if secret else None)
+    if reason == SECRET_FOREIGN and secret is not None and secret.digest is not None:
+        reason = SECRET_BEHIND  # a genuine capability of a former version
+    if reason in {SECRET_MISSING, SECRET_UNWRITTEN, SECRET_BEHIND}:
+        pass  # nothing but the Secret was lost: the same capability is written again
     elif reason is not None:
-        issues = ""
+        overlap = timedelta(seconds=0 if reason == SECRET_FOREIGN else desired.rotation_overlap_seconds)
+        actions.append(AdvanceCapability(desired.row.tenant, observed.now + overlap, reason))
+    issues = None if reason is None else ""
     write = issues is not None or secret is None or not secret.current
-    return Plan(tuple(actions), issues, write)
+    return _Draft(tuple(actions), issues, write, reason)
