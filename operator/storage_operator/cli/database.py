@@ -77,7 +77,7 @@ def bootstrap(
     reset_password: Annotated[bool, typer.Option(help="Draw a new password for a login that has one.")] = False,
     print_only: Annotated[bool, typer.Option("--print", help="Print the exact SQL for psql, and run nothing.")] = False,
     form: Annotated[Form, typer.Option("--output", "-o", help="How the operator's way in is printed.")] = Form.DSN,
-    secret_name: Annotated[str, typer.Option(help="Name of the Secret, for --output=secret.")] = "llmspell-admin",
+    secret_name: Annotated[str, typer.Option(help="Name of the Secret, for --output=secret.")] = "llmspell-admin",  # noqa: S107 - a name
     namespace: Annotated[str, typer.Option(help="Namespace of the Secret, for --output=secret.")] = "llmspell",
 ) -> None:
     """Prepare a server, as a superuser: roles, database, extensions, and exactly the operator's rights.

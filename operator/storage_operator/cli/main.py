@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from storage_operator.cli import database, dev, operator
+from storage_operator.cli import apply, database, dev, operator, tenant
 from storage_operator.errors import UserError
 
 app = typer.Typer(
@@ -16,9 +16,12 @@ app = typer.Typer(
     add_completion=False,
     help="Multi-tenant storage for AI agents on PostgreSQL and Kubernetes.",
 )
+app.command("apply")(apply.apply)
+app.command("delete")(apply.delete)
 app.add_typer(database.app, name="database")
 app.add_typer(dev.app, name="dev")
 app.add_typer(operator.app, name="operator")
+app.add_typer(tenant.app, name="tenant")
 
 
 def run() -> None:
