@@ -75,18 +75,24 @@ def application_secret(target: Target, access: Access, keys: SecretKeys) -> dict
 
 
 def observe_secret(
-    data: Mapping[str, bytes], wanted: Mapping[str, bytes], keys: SecretKeys, *, sealed: bool
+    data: Mapping[str, bytes],
+    wanted: Mapping[str, bytes],
+    keys: SecretKeys,
+    *,
+    sealed: bool,
+    former: str | None = None,
 ) -> ObservedSecret:
     """Reduce a Secret to what planning needs.
 
     ``wanted`` is what it should hold given the credential that it carries; in sealed mode the credential is the
-    capability, whose version stands before its first dot.
+    capability, whose version stands before its first dot; ``former`` is the genuine one before the current.
     """
     user = data.get(keys.user)
     if sealed:
         capability = data.get(keys.capability, b"").decode("utf-8", "replace")
         issued = capability.removeprefix("v").partition(".")[0] or None
-        issued = issued if data.get(keys.capability) == wanted.get(keys.capability) else None
+        genuine = {wanted.get(keys.capability, b""), (former or "").encode()} - {b""}
+        issued = issued if data.get(keys.capability) in genuine else None
     else:
         password = data.get(keys.password)
         issued = None if password is None else hashlib.sha256(password).hexdigest()

@@ -51,7 +51,9 @@ class AccessKeeper:
         access = await self._carried(spec, tended, state, secret)
         wanted = {} if access is None else application_secret(tended.target, access, spec.credentials.keys)
         sealed = spec.isolation is Isolation.SEALED
-        return observe_secret(secret.data, wanted, spec.credentials.keys, sealed=sealed)
+        return observe_secret(
+            secret.data, wanted, spec.credentials.keys, sealed=sealed, former=state.former_capability
+        )
 
     async def current(
         self,

@@ -21,6 +21,7 @@ from storage_operator.planning.actions import (
     GrantSet,
     RetainTenant,
     RetireLogin,
+    RevokeGrants,
     RevokeRole,
     SaveTenant,
     SetPassword,
@@ -46,13 +47,19 @@ _CREATE_LOGIN = (
     + " PASSWORD {{ verifier }};\nCOMMENT ON ROLE {{ login }} IS {{ mark }};\n"
     + _AS_OWNER
 )
-_ALTER_LOGIN = _AS_SHARD + "ALTER ROLE {{ login }} " + _ATTRIBUTES + ";\n" + _AS_OWNER
+_ALTER_LOGIN = _AS_SHARD + "ALTER ROLE {{ login }} " + _ATTRIBUTES + " VALID UNTIL 'infinity';\n" + _AS_OWNER
 _SET_PASSWORD = _AS_SHARD + "ALTER ROLE {{ login }} PASSWORD {{ verifier }} VALID UNTIL 'infinity';\n" + _AS_OWNER
 _RESET_SETTINGS = "ALTER ROLE {{ login }} RESET ALL;\n"
+_RESET_DATABASE_SETTINGS = "ALTER ROLE {{ login }} IN DATABASE {{ database }} RESET ALL;\n"
 _SET_SETTING = "ALTER ROLE {{ login }} SET {{ setting }} TO {{ value }};\n"
 _SET_SEARCH_PATH = "ALTER ROLE {{ login }} SET search_path TO {{ first }}, {{ second }};\n"
 _GRANT_SET = "GRANT {{ role }} TO {{ login }} WITH INHERIT TRUE, SET FALSE;\n"
-_REVOKE_ROLE = "REVOKE {{ role }} FROM {{ login }};\n"
+# What a superuser granted, only a superuser takes away: the rest of the plan holds, and the re-read state tells of it.
+_REVOKE_ROLE = """DO $revoke$ BEGIN
+  REVOKE {{ role }} FROM {{ login }};
+EXCEPTION WHEN insufficient_privilege THEN NULL;
+END $revoke$;
+"""
 _BIND = """INSERT INTO {{ schema }}.tenant_logins (login, tenant, slot, digest, verifier)
 VALUES ({{ login }}, {{ tenant }}, {{ slot }}, {{ digest }}, {{ verifier }})
 ON CONFLICT (login) DO UPDATE SET digest = excluded.digest, verifier = excluded.verifier, retire_at = NULL,
@@ -109,7 +116,7 @@ COMMENT ON ROLE {{ role }} IS {{ mark }};
 """
 # What may be granted, and what somebody may have granted besides and is taken away again.
 _PRIVILEGES = {
-    "TABLE": {"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER", "MAINTAIN"},
+    "TABLE": {"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER", "MAINTAIN", "USAGE"},
     "FUNCTION": {"EXECUTE"},
     "SCHEMA": {"USAGE", "CREATE"},
     "DATABASE": {"CONNECT", "CREATE", "TEMPORARY"},
@@ -123,6 +130,12 @@ _OBJECTS = {
 }
 _GRANT = "GRANT PRIVILEGE ON OBJECT TO {{ role }};\n"
 _REVOKE = "REVOKE PRIVILEGE ON OBJECT FROM {{ role }};\n"
+_REVOKE_ALL = "REVOKE ALL ON OBJECT FROM {{ role }};\n"
+# An UPDATE that found another owner changed nothing, and what follows in the plan must not happen either.
+_STILL_OWNER = """SELECT (CASE WHEN EXISTS (SELECT FROM {{ schema }}.tenants
+  WHERE tenant = {{ tenant }} AND namespace = {{ namespace }} AND name = {{ name }} AND state = 'active')
+  THEN 'true' ELSE 'another Tenant took the tenant id meanwhile' END)::boolean;
+"""
 _FORGET = "DELETE FROM {{ schema }}.tenants WHERE tenant = {{ tenant }};\n"
 
 
@@ -206,6 +219,10 @@ class Script:
         match action:
             case GrantSet():
                 self._add(_GRANT_SET, role=ident(action.role), login=ident(action.login))
+            case RevokeGrants():
+                for kind, name in action.objects:
+                    text = _REVOKE_ALL.replace("OBJECT", _OBJECTS[kind])
+                    self._add(text, role=ident(action.login), name=ident(name))
             case RevokeRole():
                 self._add(_REVOKE_ROLE, role=ident(action.role), login=ident(action.login))
             case RetireLogin():
@@ -225,11 +242,16 @@ class Script:
         template = _INSERT_TENANT if action.new else _UPDATE_TENANT
         values = {column: literal(getattr(row, column)) for column in _ROW}
         self._add(template, tenant=literal(row.tenant), stores=[literal(store) for store in row.stores], **values)
+        if not action.new:
+            owner = {"namespace": literal(row.namespace), "name": literal(row.name)}
+            self._add(_STILL_OWNER, tenant=literal(row.tenant), **owner)
 
     def _settings(self, action: SetSettings) -> None:
         login, shard = ident(action.login), ident(action.shard)
         self._add(_AS_SHARD, shard=shard)
         self._add(_RESET_SETTINGS, login=login)
+        if action.database is not None:
+            self._add(_RESET_DATABASE_SETTINGS, login=login, database=ident(action.database))
         for name, value in action.settings:
             if name == "search_path":
                 first, second = ident(self._schema_name), ident("public")

@@ -29,10 +29,16 @@ from storage_operator.planning.actions import (
     TenantRow,
 )
 from storage_operator.planning.tenant import ObservedLogin, ObservedRole, ObservedTenant, TenantNames
-from storage_sql.renderer import ident, render_file
+from storage_sql.renderer import ident, literal, render, render_file
 
 SESSIONS_GONE_SECONDS = 10.0
 _SESSION_POLL_SECONDS = 0.1
+DELETE_TIMEOUT_MS = 600_000
+_DELETE_ROWS = """SET LOCAL statement_timeout = {{ timeout }};
+SET LOCAL ROLE {{ maintenance }};
+DELETE FROM {{ schema }}.{{ table }} WHERE tenant_id = {{ tenant }};
+SET LOCAL ROLE {{ owner }};
+"""
 _ROW_COLUMNS = tuple(TenantRow.__slots__)
 
 
@@ -60,12 +66,16 @@ class TenantState:
     foreign_members: tuple[str, ...]
     enabled: frozenset[str]
     capability: str | None = field(default=None, repr=False)
+    former_capability: str | None = field(default=None, repr=False)
 
 
 async def observe(installation: Installation, tenant: str, names: TenantNames) -> TenantState:
     """Read one tenant's roles, bindings, membership and control row: one round trip."""
-    text = render_file("provisioning/observe_tenant.sql", schema=ident(installation.schema))
-    parameters = (tenant, tenant, list(names.logins), tenant, names.set_role)
+    text = render_file(
+        "provisioning/observe_tenant.sql", schema=ident(installation.schema), schema_name=installation.schema_literal
+    )
+    logins = list(names.logins)
+    parameters = (tenant, tenant, logins, tenant, tenant, names.set_role, tenant, logins)
     ((document,),) = await installation.server.query(text, parameters)
     return _state(document)
 
@@ -84,6 +94,7 @@ def _state(document: Mapping[str, Any]) -> TenantState:
         set_exists=document["set_exists"],
         credential_changed_at=_moment(row.get("password_changed_at")),
         capability_version=row.get("capability_version") or 0,
+        sessions=document["sessions"],
     )
     usage = Usage(
         row.get("used_bytes"), row.get("used_rows"), _moment(row.get("measured_at")), bool(row.get("over_quota"))
@@ -91,7 +102,15 @@ def _state(document: Mapping[str, Any]) -> TenantState:
     members = {member for role in document["roles"] or () for member in role["members"] or ()}
     foreign = tuple(sorted(member for member in members if "_admin_" not in member))
     enabled = frozenset(document["enabled"] or ())
-    return TenantState(observed, usage, document["schema_version"] or 0, foreign, enabled, document["capability"])
+    return TenantState(
+        observed,
+        usage,
+        document["schema_version"] or 0,
+        foreign,
+        enabled,
+        document["capability"],
+        document["former_capability"],
+    )
 
 
 def _row(row: Mapping[str, Any]) -> TenantRow:
@@ -107,10 +126,18 @@ def _role(role: Mapping[str, Any]) -> ObservedRole:
         privileged=role["privileged"],
         inherits=role["inherits"],
         connection_limit=role["connection_limit"],
-        settings=tuple((name, value) for name, _, value in pairs),
+        settings=tuple((name, _plain(name, value)) for name, _, value in pairs),
         member_of=frozenset(role["member_of"] or ()),
         mark=role["mark"],
+        expires=role["expires"],
+        database_settings=role["database_settings"],
+        granted=tuple((kind, name) for kind, name in role["granted"] or ()),
     )
+
+
+def _plain(name: str, value: str) -> str:
+    """Take the quotes off a path of schemas: PostgreSQL adds them to a schema that is called like a key word."""
+    return value.replace('"', "") if name == "search_path" else value
 
 
 def _moment(text: str | None) -> datetime | None:
@@ -126,7 +153,9 @@ async def apply(installation: Installation, tenant: str, names: TenantNames, pla
         if isinstance(action, CreateSet):
             await installation.sets.ensure(action.role, action.stores)
     credential = await _draw(installation, plan)
-    secrets = {} if credential is None else {credential.login: (credential.verifier, credential.digest)}
+    secrets = await _recorded(installation, plan)
+    if credential is not None:
+        secrets[credential.login] = (credential.verifier, credential.digest)
     for segment in _segments(plan.actions):
         await _run(installation, tenant, names, segment, secrets)
     return credential
@@ -140,6 +169,21 @@ async def _draw(installation: Installation, plan: Plan) -> Credential | None:
         return None
     async with installation.server.session() as connection:
         return draw(login, connection)
+
+
+async def _recorded(installation: Installation, plan: Plan) -> dict[str, tuple[str, str]]:
+    """Read the verifiers that are put back as they were issued."""
+    logins = [a.login for a in plan.actions if isinstance(a, SetPassword) and a.login != plan.issues]
+    if not logins:
+        return {}
+    text = render(
+        "SELECT login, verifier, digest FROM {{ schema }}.tenant_logins WHERE login = ANY (%s) AND verifier IS NOT NULL",
+        schema=ident(installation.schema),
+    )
+    rows = await installation.server.query(text, (logins,))
+    if len(rows) < len(logins):
+        raise DatabaseFault("DatabaseError", "no verifier was recorded for the login")
+    return {login: (verifier, digest) for login, verifier, digest in rows}
 
 
 def _segments(actions: Iterable[Action]) -> Sequence[Sequence[Action]]:
@@ -202,5 +246,12 @@ async def delete_rows(installation: Installation, tenant: str) -> None:
     """Delete a tenant's rows from every tenant table that the catalog shows, children of foreign keys first."""
     text = render_file("provisioning/tenant_tables.sql", schema_name=installation.schema_literal)
     for (table,) in await installation.server.query(text):
-        statement = render_file("provisioning/delete_rows.sql", schema=ident(installation.schema), table=ident(table))
-        await installation.server.query(statement, (tenant,), role=installation.roles.maintenance)
+        script = Script(installation.schema, installation.roles.owner, epoch=installation.epoch)
+        script.raw(
+            _DELETE_ROWS,
+            table=ident(table),
+            tenant=literal(tenant),
+            maintenance=ident(installation.roles.maintenance),
+            timeout=literal(DELETE_TIMEOUT_MS),
+        )
+        await installation.server.script(script.text(), script.count)

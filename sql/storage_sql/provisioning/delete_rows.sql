@@ -1,1 +1,0 @@
-DELETE FROM {{ schema }}.{{ table }} WHERE tenant_id = %s
