@@ -97,7 +97,10 @@ schema='llmspell', pooler_host=None, pooler_port=None, ca_file=None)
         *,
         keys: SecretKeys | Mapping[str, str] | None = None,
     ) -> Self:
-        """Read an application's Secret: the folder it is mounted at, or its values as a mapping.
+        """Read an application's Secret: the folder it is mounted at, a JSON file of it, or its values as a mapping.
+
+        A JSON file is what ``kubectl get secret -o json`` prints and what ``llmspell apply`` keeps: an object whose
+        ``data`` holds the values in base64.
 
         ``keys`` gives the names of keys where they are not the default ones, as ``SecretKeys`` or as the block
         ``spec.credentials.keys`` of the Tenant. Other keys of the Secret are ignored. The URI under ``dsn`` may stand
@@ -111,8 +114,11 @@ schema='llmspell', pooler_host=None, pooler_port=None, ca_file=None)
         """
         names = _names(keys)
         faults: list[str] = []
-        folder = None if isinstance(source, Mapping) else Path(source)
-        raw = source if isinstance(source, Mapping) else _read_folder(Path(source), names)
+        folder = None if isinstance(source, Mapping) or Path(source).is_file() else Path(source)
+        if isinstance(source, Mapping):
+            raw: Mapping[str, object] = source
+        else:
+            raw = _read_json(Path(source)) if folder is None else _read_folder(folder, names)
         values = _decode(raw, names, faults)
         _read_dsn(values, names, faults)
         _read_pooled_dsn(values, names, faults)
@@ -220,6 +226,22 @@ def _read_folder(folder: Path, names: Mapping[str, str]) -> dict[str, bytes]:
         if version == folder or (folder / "..data").resolve() == version:
             return found
     raise InvalidInput("the Secret cannot be read", [f"{folder}: is not a folder of a mounted Secret"])
+
+
+def _read_json(path: Path) -> dict[str, bytes]:
+    """Read the object of a Secret that was written to a file."""
+    # Not at the top: a mounted Secret needs neither.
+    import base64  # noqa: PLC0415
+    import json  # noqa: PLC0415
+
+    try:
+        data = json.loads(_read_file(path))["data"]
+        return {str(key): base64.b64decode(value, validate=True) for key, value in data.items()}
+    except OSError as error:
+        raise InvalidInput("the Secret cannot be read", [f"{path}: {error.strerror}"]) from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        # The cause may quote the file.
+        raise InvalidInput("the Secret cannot be read", [f"{path}: is not the JSON of a Secret"]) from None
 
 
 def _read_file(path: Path) -> bytes:

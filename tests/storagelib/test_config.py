@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +161,26 @@ def test_a_replaced_secret_is_read_as_one_version(tmp_path: Path) -> None:
     rotated = Access("acme", "llmspell_abcdefg2_t_1_b", "new", "llmspell")
     after = StoreConfig.from_secret(mount(tmp_path, written(access=rotated), "..2"))
     assert (after.user, after.password, after.ca_file) == (rotated.user, "new", before.ca_file)
+
+
+def test_a_json_file_is_read(tmp_path: Path) -> None:
+    """What ``kubectl get secret -o json`` prints, and what the command line keeps, is read as well."""
+    data = {name: base64.b64encode(value).decode() for name, value in written().items()}
+    file = tmp_path / "secret.json"
+    file.write_text(json.dumps({"kind": "Secret", "data": data}))
+    assert StoreConfig.from_secret(file) == StoreConfig.from_secret(written())
+
+
+@pytest.mark.parametrize(
+    "text", ["s3cret", "[]", '{"data": {"user": "s3cret!"}}', '{"data": 1}', "\xff", "[" * 100_000]
+)
+def test_a_file_that_is_no_secret_is_refused(text: str, tmp_path: Path) -> None:
+    """One sentence names the file and repeats nothing of it."""
+    file = tmp_path / "secret.json"
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(InvalidInput, match=r"secret.json: is not the JSON of a Secret") as refusal:
+        StoreConfig.from_secret(file)
+    assert "s3cret" not in "".join(traceback.format_exception(refusal.value))
 
 
 def test_a_missing_folder_is_one_fault(tmp_path: Path) -> None:
