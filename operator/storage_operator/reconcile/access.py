@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from storage_operator.adapters.postgres.credentials import Credential
 from storage_operator.adapters.postgres.tenants import TenantState
 from storage_operator.errors import SecretNotOurs
@@ -14,6 +16,9 @@ from storage_operator.resources.cluster import Isolation
 from storage_operator.resources.metadata import Metadata
 from storage_operator.resources.tenant import TenantSpec
 from storage_operator.world import MANAGED_BY_LABEL, MANAGED_BY_VALUE, Body, SecretObject
+
+ROTATION_LABEL = "storage.llmspell.dev/rotation"
+"""On the Secret: which request it answers, so that a lost status does not rotate twice."""
 
 
 class AccessKeeper:
@@ -51,9 +56,7 @@ class AccessKeeper:
         access = await self._carried(spec, tended, state, secret)
         wanted = {} if access is None else application_secret(tended.target, access, spec.credentials.keys)
         sealed = spec.isolation is Isolation.SEALED
-        return observe_secret(
-            secret.data, wanted, spec.credentials.keys, sealed=sealed, former=state.former_capability
-        )
+        return observe_secret(secret.data, wanted, spec.credentials.keys, sealed=sealed, former=state.former_capability)
 
     async def current(
         self,
@@ -87,10 +90,15 @@ class AccessKeeper:
         await require_pooler(self._context, tended, access)
         data = application_secret(tended.target, access, spec.credentials.keys)
         labels = {MANAGED_BY_LABEL: MANAGED_BY_VALUE, "app.kubernetes.io/component": "tenant"}
+        if spec.metadata.rotation_request is not None:
+            labels[ROTATION_LABEL] = rotation_label(spec.metadata.rotation_request)
         await self._context.world.write_secret(
             spec.metadata.namespace, spec.credentials.secret_name, data, owner=body, labels=labels, existing=existing
         )
         tended.pending.pop(spec.tenant_id, None)
+
+    async def tidy(self, spec: TenantSpec, body: Body) -> None:
+        """Delete the Secret of a former name, once the one of the present name exists."""
         former = secret_name(body)
         if former and former != spec.credentials.secret_name:
             await self._delete(body, former)
@@ -125,6 +133,11 @@ class AccessKeeper:
         installation = tended.installation
         password = await installation.app_password()
         return Access(spec.tenant_id, installation.roles.app, password, tended.spec.schema, state.capability)
+
+
+def rotation_label(request: str) -> str:
+    """Return a label's value for a request: any text may stand in the annotation."""
+    return hashlib.sha256(request.encode()).hexdigest()[:32]
 
 
 def secret_name(body: Body) -> str | None:

@@ -18,15 +18,17 @@ from storage_operator.planning.tenant import (
     ObservedSecret,
     TenantNames,
     plan_deletion,
+    plan_refused_password,
     plan_tenant,
+    remaining_drift,
 )
-from storage_operator.reconcile.access import AccessKeeper
+from storage_operator.reconcile.access import ROTATION_LABEL, AccessKeeper, rotation_label, secret_name
 from storage_operator.reconcile.admission import admit, cluster_key
 from storage_operator.reconcile.context import Context
 from storage_operator.reconcile.fleet import Tended
 from storage_operator.reconcile.report import Report, reason_of
 from storage_operator.resources.cluster import Isolation
-from storage_operator.resources.conditions import ConditionType, Reason, parse_time
+from storage_operator.resources.conditions import ConditionType, Reason, find, parse_time, read_conditions
 from storage_operator.resources.faults import Faults
 from storage_operator.resources.kinds import Kind
 from storage_operator.resources.metadata import Metadata
@@ -34,6 +36,9 @@ from storage_operator.resources.names import StoreKind
 from storage_operator.resources.status import TenantStatus, Usage
 from storage_operator.resources.tenant import DeletionPolicy, TenantSpec, parse
 from storage_operator.world import Body, Outcome, SecretObject
+
+REFUSED_SECONDS = 60.0
+_CARRIED_OUT = frozenset({Reason.DRIFT_FOUND, Reason.SUSPENDED, Reason.COMPONENT_UNKNOWN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,7 @@ class Provisioned:
     state: database.TenantState
     verdict: Verdict | None
     verified_at: datetime | None
+    secret_name: str | None
 
 
 def names_of(tended: Tended, tenant: str, stores: tuple[str, ...]) -> TenantNames:
@@ -132,12 +138,14 @@ class TenantReconciler:
             done = await self._provision(spec, tended, body, report)
         except Refused as refusal:
             self._refused(report, refusal)
-            return await self._finish(report, spec, None, Outcome("refused"))
+            return await self._finish(report, spec, None, Outcome("refused", REFUSED_SECONDS))
         except Waiting as wait:
             report.unknown(ConditionType.PROVISIONED, reason_of(wait, Reason.PROGRESSING), wait.message)
             return await self._finish(report, spec, None, Outcome("waiting", wait.retry_after))
         except DatabaseFault as fault:
             return await self._faulted(report, spec, fault)
+        if done.verdict is not None and not done.verdict.isolated:
+            return await self._finish(report, spec, done, Outcome("failed"))
         outcome = Outcome("changed" if done.plan.actions else "unchanged", self._come_back(spec, done))
         return await self._finish(report, spec, done, outcome)
 
@@ -166,23 +174,31 @@ class TenantReconciler:
         if isinstance(spec, Faults):
             raise Refused("InvalidSpec", str(spec))
         tended = await admit(self._context, spec)
-        desired = desired_tenant(spec, tended, _handled_request(body))
+        desired = _told(desired_tenant(spec, tended, _handled_request(body)), body)
         state = await database.observe(tended.installation, spec.tenant_id, desired.names)
         secret = await self._keeper.read(spec, body, brand_new=False)
+        desired = _answered(desired, secret)
         observed = await self._keeper.observe(spec, tended, state, secret)
         return plan_tenant(desired, state.observed, observed), desired, tended
 
     async def _provision(self, spec: TenantSpec, tended: Tended, body: Body, report: Report) -> Provisioned:
         phase = self._context.phase
-        desired = desired_tenant(spec, tended, _handled_request(body))
+        desired = _told(desired_tenant(spec, tended, _handled_request(body)), body)
         with phase(Kind.TENANT, "observe"):
             state = await database.observe(tended.installation, spec.tenant_id, desired.names)
             secret = await self._keeper.read(spec, body, brand_new=state.observed.row is None)
             seen = await self._keeper.observe(spec, tended, state, secret)
+            desired = _answered(desired, secret)
         try:
             return await self._carry_out(spec, tended, body, report, (desired, state, secret, seen))
         except PasswordRefused:
-            # The tenant changed its own password: nobody knows it, so that a new one is due.
+            # The tenant changed its own password: the issued one is put back, and the Secret is right again.
+            restore = plan_refused_password(desired, state.observed)
+        try:
+            await database.apply(tended.installation, spec.tenant_id, desired.names, restore)
+            return await self._carry_out(spec, tended, body, report, (desired, state, secret, seen))
+        except PasswordRefused:
+            # Putting it back did not help, so that a new one is due.
             foreign = None if seen is None else replace(seen, digest=None)
             return await self._carry_out(spec, tended, body, report, (desired, state, secret, foreign))
 
@@ -207,10 +223,18 @@ class TenantReconciler:
         with phase(Kind.TENANT, "probe"):
             verdict, verified_at = await self._verify(spec, tended, body, plan, state, access)
         self._conclude(report, spec, tended, plan, state, verdict)
+        if plan.actions and tended.repairs and (left := remaining_drift(desired, state.observed)):
+            told = "; ".join(left)
+            report.false(ConditionType.PROVISIONED, Reason.PROVISION_FAILED, f"{told}: only a superuser can undo it")
+        written = False
         if plan.write_secret and access is not None and (verdict is None or verdict.isolated):
             with phase(Kind.TENANT, "secret"):
                 await self._keeper.write(spec, tended, body, access, secret, credential)
-        return Provisioned(plan, state, verdict, verified_at)
+            written = True
+        if written or secret is not None:
+            await self._keeper.tidy(spec, body)
+            return Provisioned(plan, state, verdict, verified_at, spec.credentials.secret_name)
+        return Provisioned(plan, state, verdict, verified_at, secret_name(body))
 
     def _conclude(
         self,
@@ -273,7 +297,13 @@ class TenantReconciler:
         """Probe after a change and when the last proof is too old; None when there is nothing to do or nobody can log in."""
         before = parse_time(_status(body).get("lastVerifiedTime"))
         now = self._context.clock()
-        fresh = before is not None and now - before < timedelta(seconds=self._context.probe_interval_seconds)
+        proved = find(read_conditions(body), ConditionType.ISOLATION_VERIFIED)
+        fresh = (
+            before is not None
+            and now - before < timedelta(seconds=self._context.probe_interval_seconds)
+            and proved is not None
+            and proved.is_true
+        )
         if spec.suspended or access is None or (fresh and not plan.actions and not plan.write_secret):
             return None, before
         conninfo = login_conninfo(tended.conninfo, access.user, access.password)
@@ -351,7 +381,7 @@ class TenantReconciler:
             observed_generation=report.generation,
             conditions=conditions,  # type: ignore[arg-type]
             role=observed.live.login if observed.live else None,
-            secret_name=spec.credentials.secret_name,
+            secret_name=done.secret_name,
             schema_version=done.state.schema_version,
             components=tuple(
                 StoreKind.from_database_name(store)
@@ -384,6 +414,22 @@ def _probed_store(spec: TenantSpec, state: database.TenantState) -> str:
 def _status(body: Body) -> Mapping[str, object]:
     status = body.get("status")
     return status if isinstance(status, Mapping) else {}
+
+
+def _told(desired: DesiredTenant, body: Body) -> DesiredTenant:
+    """Add what the status knows: whether this generation was carried out once, and whether a Secret was ever written."""
+    found = find(read_conditions(body), ConditionType.PROVISIONED)
+    current = found is not None and found.observed_generation >= Metadata.of(body).generation
+    applied = current and found is not None and (found.is_true or found.reason in _CARRIED_OUT)
+    return replace(desired, applied=applied, delivered=secret_name(body) is not None)
+
+
+def _answered(desired: DesiredTenant, secret: SecretObject | None) -> DesiredTenant:
+    """Leave out a request for rotation whose Secret was written before the status could say so."""
+    request = desired.rotation_request
+    if request is None or secret is None or secret.labels.get(ROTATION_LABEL) != rotation_label(request):
+        return desired
+    return replace(desired, rotation_request=None)
 
 
 def _handled_request(body: Body) -> str | None:
