@@ -20,6 +20,7 @@ from storage_operator.resources.names import (
 )
 from storage_operator.resources.reader import Reader
 from storage_operator.resources.references import ClusterReference, read_cluster_reference
+from storagelib.secret_keys import MODE_KEY, SCHEMA_KEY, SecretKeys, manifest_name
 
 if TYPE_CHECKING:
     from storage_operator.resources.faults import Faults
@@ -35,11 +36,6 @@ __all__ = [
     "TenantSpec",
     "parse",
 ]
-
-MODE_KEY: Final = "mode"
-"""The key of the Secret that says ``role`` or ``sealed``; it has no other name."""
-SCHEMA_KEY: Final = "schema"
-"""The key of the Secret that holds the schema's name; it has no other name."""
 
 _SECOND: Final = 1_000
 _DAY: Final = 86_400 * _SECOND
@@ -75,23 +71,6 @@ class Quotas:
     work_mem_kb: int | None = None
     storage_bytes: int | None = None
     enforce_storage: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SecretKeys:
-    """Under which keys the Secret holds its values. ``mode`` and ``schema`` are fixed beside them."""
-
-    host: str = "host"
-    port: str = "port"
-    dbname: str = "dbname"
-    user: str = "user"
-    password: str = "password"  # noqa: S105 - the name of a key
-    dsn: str = "dsn"
-    pooled_dsn: str = "pooled-dsn"
-    tenant_id: str = "tenant-id"
-    sslmode: str = "sslmode"
-    ca: str = "ca.crt"
-    capability: str = "capability"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +166,8 @@ def _read_credentials(credentials: Reader, object_name: str) -> Credentials:
 def _read_keys(keys: Reader) -> SecretKeys:
     chosen: dict[str, str] = {}
     for entry in fields(SecretKeys):
-        head, *tail = entry.name.split("_")
-        manifest_name = head + "".join(part.title() for part in tail)
         chosen[entry.name] = keys.text(
-            manifest_name,
+            manifest_name(entry.name),
             pattern=SECRET_KEY,
             longest=_MAX_KEY_LENGTH,
             default=str(entry.default),
