@@ -20,6 +20,7 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 import aiohttp
+import yaml
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
@@ -69,6 +70,7 @@ class ApiClient:
         self._configuration = Configuration()
         self._ssl: ssl.SSLContext | None = None
         self._session: aiohttp.ClientSession | None = None
+        self._retired: aiohttp.ClientSession | None = None
         self._reload_lock = asyncio.Lock()
         self._loaded_at = 0.0
 
@@ -93,8 +95,9 @@ class ApiClient:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        if self._session is not None:
-            await self._session.close()
+        for session in (self._session, self._retired):
+            if session is not None:
+                await session.close()
 
     @property
     def server(self) -> str:
@@ -110,9 +113,12 @@ class ApiClient:
                 load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
             else:
                 await load_kube_config(config_file=path, client_configuration=configuration)  # type: ignore[no-untyped-call]
-        except ConfigException as error:
+        except (ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, KeyError) as error:
+            # The loader checks little; what a damaged file makes it trip over is not this process's fault.
             raise UserError(
-                "Cannot read the Kubernetes configuration", str(error), "Check --kubeconfig or KUBECONFIG."
+                "Cannot read the Kubernetes configuration",
+                f"{path or 'service account'}: {' '.join(str(error).split())}",
+                "Check --kubeconfig or KUBECONFIG.",
             ) from error
         self._ssl = _ssl_context(configuration)
         self._configuration = configuration
@@ -162,7 +168,9 @@ class ApiClient:
             if time.monotonic() - self._loaded_at < RELOAD_SECONDS:
                 return False
             await self._load()
-            retired, self._session = self._session, self.new_session()
+            former, self._session = self._session, self.new_session()
+            # Requests of others are still under way on the former session; the one before it has none left.
+            retired, self._retired = self._retired, former
         if retired is not None:
             await retired.close()
         return True
@@ -248,7 +256,7 @@ class ApiClient:
         if self._session is None:
             raise RuntimeError("the client is not open")
         url = f"{self.server}{path}?{urlencode({**query, 'watch': 'true', 'allowWatchBookmarks': 'true'})}"
-        limits = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout, sock_read=inactivity)
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=min(self._timeout, inactivity), sock_read=inactivity)
         try:
             async with self._session.get(url, timeout=limits) as response:
                 if response.status >= 400:  # noqa: PLR2004 - HTTP's first error code
