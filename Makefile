@@ -7,6 +7,8 @@ SOURCES := operator/storage_operator sql/storage_sql storagelib loadtest/storage
 # Tests that need no cluster and take seconds: pure ones, and SQL on an embedded PostgreSQL.
 FAST := $(wildcard tests/cli tests/planning tests/resources tests/sql tests/storagelib)
 PYTEST_ARGS ?=
+# Processes of the fast tests; each has a PostgreSQL of its own.
+WORKERS ?= 2
 # A shell in which somebody works with another environment must not change what is tested or built.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
@@ -27,7 +29,7 @@ test: $(SYNCED) ## Everything that a pull request needs, with real servers; unde
 
 .PHONY: test-fast
 test-fast: $(SYNCED) ## Pure and SQL tests, for the inner loop; under a minute
-	$(BIN)/pytest -m "not full and not cluster" $(FAST) $(PYTEST_ARGS)
+	$(BIN)/pytest -m "not full and not cluster" -n $(WORKERS) --dist loadfile $(FAST) $(PYTEST_ARGS)
 
 .PHONY: test-full
 test-full: $(SYNCED) ## Everything, with the biggest sizes and the longest fault runs
