@@ -19,6 +19,7 @@ from storage_operator.cli.workspace import (
     Line,
     Workspace,
     credentials_folder,
+    existing,
     locked,
     opened,
     read_manifests,
@@ -94,8 +95,7 @@ async def _apply(
 
 
 async def _plan(manifests: Manifests, folder: Path | None) -> list[Change]:
-    # A dry run leaves no trace: a folder that does not exist yet is not made.
-    kept = folder if folder is not None and folder.exists() else None
+    kept = existing(folder)
     async with opened(manifests, kept) as workspace:
         return await planned(workspace)
 
@@ -186,7 +186,7 @@ def _confirm() -> None:
 
 
 async def _plan_deletion(manifests: Manifests, folder: Path | None) -> list[Change]:
-    kept = folder if folder is not None and folder.exists() else None
+    kept = existing(folder)
     async with opened(manifests, kept) as workspace:
         return await planned_deletions(workspace)
 

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from storage_operator.cli import apply, database, dev, operator, tenant
+from storage_operator.cli import apply, database, demo, dev, operator, tenant
 from storage_operator.errors import UserError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command("apply")(apply.apply)
 app.command("delete")(apply.delete)
 app.add_typer(database.app, name="database")
+app.command("demo")(demo.demo)
 app.add_typer(dev.app, name="dev")
 app.add_typer(operator.app, name="operator")
 app.add_typer(tenant.app, name="tenant")

@@ -16,7 +16,7 @@ from storage_operator.cli.apply import CHANGE_COLUMNS, COLUMNS, AdminUrl, AsJson
 from storage_operator.cli.database import OPERATOR_VARIABLE, OperatorUrl, Schema, check_schema, conninfo_of
 from storage_operator.cli.plans import TenantPlan, contact, plan_one
 from storage_operator.cli.progress import ProgressLine
-from storage_operator.cli.workspace import Line, credentials_folder, locked, opened, read_manifests, with_body
+from storage_operator.cli.workspace import Line, credentials_folder, existing, locked, opened, read_manifests, with_body
 from storage_operator.errors import UserError
 from storage_operator.resources.kinds import ROTATE_ANNOTATION, Kind
 from storage_operator.resources.names import StoreKind
@@ -72,7 +72,7 @@ def plan(
 
 
 async def _plans(manifests: Manifests, folder: Path | None) -> list[tuple[Key, TenantPlan]]:
-    kept = folder if folder is not None and folder.exists() else None
+    kept = existing(folder)
     async with opened(manifests, kept) as workspace:
         for key in workspace.clusters():
             await contact(workspace, key)

@@ -251,6 +251,11 @@ def credentials_folder(paths: Sequence[Path], credentials: str | None) -> Path |
     return default_folder(paths) if credentials is None else Path(credentials).expanduser().absolute()
 
 
+def existing(folder: Path | None) -> Path | None:
+    """Return the folder if it is there: a dry run leaves no trace, so it makes none."""
+    return folder if folder is not None and folder.exists() else None
+
+
 @contextmanager
 def locked(folder: Path | None) -> Iterator[None]:
     """Let one command at a time work on a credentials folder; the lock of a killed one is free at once."""

@@ -12,11 +12,12 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import psycopg
+import psycopg.sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
 from storage_operator.adapters.postgres.credentials import PASSWORD_BYTES, encrypt
-from storage_operator.adapters.postgres.faults import translate
+from storage_operator.adapters.postgres.faults import DatabaseFault, translate
 from storage_operator.adapters.postgres.migrator import Driver
 from storage_operator.adapters.postgres.server import connect
 from storage_sql.bootstrap import FIND_DATABASE, SCHEMA_FACTS, Bootstrap, Bootstrapped, bootstrap, script
@@ -140,3 +141,40 @@ async def _has_password(connection: psycopg.AsyncConnection[TupleRow], login: st
     except psycopg.Error as error:
         raise translate(error) from error
     return row is not None and bool(row[0])
+
+
+async def remove(conninfo: str, request: Request) -> bool:
+    """Drop a database that ``prepare`` made, and its installation's roles; False when there is none of ours.
+
+    Only for what is thrown away by intention, such as a demonstration's databases on a server that stays.
+    """
+    known = await find(conninfo, request)
+    if known is None:
+        return False
+    connection = await connect(conninfo, options="-c statement_timeout=0 -c client_min_messages=warning")
+    try:
+        name = psycopg.sql.Identifier(request.database)
+        await connection.execute(psycopg.sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+        await _drop_roles(connection, known)
+    except psycopg.Error as error:
+        raise translate(error) from error
+    finally:
+        await connection.close()
+    return True
+
+
+async def _drop_roles(connection: psycopg.AsyncConnection[TupleRow], names: RoleNames) -> None:
+    """Drop an installation's roles; one that granted a membership goes after those that it granted it to."""
+    query = b"SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = %s OR starts_with(rolname, %s)"
+    rows = await (await connection.execute(query, (names.owner, f"{names.owner}_"))).fetchall()
+    left = [str(name) for (name,) in rows]
+    while left:
+        still: list[str] = []
+        for role in left:
+            try:
+                await connection.execute(psycopg.sql.SQL("DROP ROLE {}").format(psycopg.sql.Identifier(role)))
+            except psycopg.errors.DependentObjectsStillExist:
+                still.append(role)
+        if len(still) == len(left):
+            raise DatabaseFault("PrivilegesMissing", f"{len(still)} roles of {names.owner} own objects elsewhere")
+        left = still

@@ -65,8 +65,8 @@ async def examine(conninfo: str, schema: str) -> tuple[Check, ...]:
         checks.append(_rights(told, roles))
         checks += await _inside(connection, conninfo, schema, roles, told)
     except psycopg.Error as error:
-        fault = translate(error)
-        return (*checks, Check("query", False, f"{fault.message} ({fault.reason})"))
+        met = translate(error)
+        return (*checks, Check("query", healthy=False, message=f"{met.message} ({met.reason})"))
     finally:
         await connection.close()
     return tuple(checks)
