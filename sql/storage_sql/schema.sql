@@ -916,14 +916,17 @@ DECLARE
     refused boolean;
     sealed text;
 BEGIN
-    SELECT l.tenant, t.state = 'active' AND NOT t.suspended
-               AND (l.retire_at IS NULL OR l.retire_at > statement_timestamp()),
-           t.over_quota AND t.quota_enforced
-      INTO resolved, servable, refused
+    -- Two lookups by key: a join of the two tables takes half as long again.
+    SELECT l.tenant, l.retire_at IS NULL OR l.retire_at > statement_timestamp()
+      INTO resolved, servable
       FROM "llmspell".tenant_logins AS l
-      JOIN "llmspell".tenants AS t ON t.tenant = l.tenant
      WHERE l.login = session_user::text COLLATE "C";
-    IF NOT FOUND THEN
+    IF FOUND THEN
+        SELECT servable AND t.state = 'active' AND NOT t.suspended, t.over_quota AND t.quota_enforced
+          INTO servable, refused
+          FROM "llmspell".tenants AS t
+         WHERE t.tenant = resolved;
+    ELSE
         -- After SET LOCAL and COMMIT a setting is '', not NULL.
         sealed := current_setting('llmspell.context', true);
         IF sealed IS NULL OR length(sealed) < 66 THEN
@@ -995,14 +998,20 @@ CREATE OR REPLACE FUNCTION llmspell.enter(tenant text, capability text, store te
 AS $function$
 DECLARE
     row_of "llmspell".tenants%ROWTYPE;
+    inner_key bytea;
+    outer_key bytea;
     claimed integer := coalesce(substring(capability FROM '^v([0-9]{1,9})\.[0-9a-f]{64}$')::integer, 0);
     genuine boolean;
     mac text;
+    applied text;
 BEGIN
     SELECT t.* INTO row_of FROM "llmspell".tenants AS t WHERE t.tenant = enter.tenant;
+    SELECT k.inner_pad, k.outer_pad INTO inner_key, outer_key FROM "llmspell".sealing_key AS k;
+    mac := encode(sha256(outer_key || sha256(inner_key || convert_to(
+        concat_ws(chr(31), 'capability', coalesce(tenant, ''), claimed), 'UTF8'))), 'hex');
     -- Digests are compared, not the values: how far a guess was right can not be timed.
     genuine := sha256(convert_to(coalesce(capability, ''), 'UTF8'))
-        = sha256(convert_to("llmspell".capability(coalesce(tenant, ''), claimed), 'UTF8'));
+        = sha256(convert_to(concat('v', claimed, '.', mac), 'UTF8'));
     IF genuine IS NOT TRUE OR row_of.tenant IS NULL OR row_of.isolation <> 'sealed'
        OR row_of.state <> 'active' OR row_of.suspended
        OR NOT (claimed = row_of.capability_version
@@ -1010,20 +1019,26 @@ BEGIN
                    AND row_of.previous_capability_expires_at > clock_timestamp()) IS TRUE) THEN
         RAISE EXCEPTION 'the tenant can not be entered' USING ERRCODE = '28000';
     END IF;
-    IF store IS NULL OR NOT store = ANY (row_of.stores)
-       OR NOT EXISTS (SELECT FROM "llmspell".components AS c WHERE c.store = enter.store AND c.enabled) THEN
+    PERFORM FROM "llmspell".components AS c WHERE c.store = enter.store AND c.enabled;
+    IF NOT FOUND OR NOT store = ANY (row_of.stores) THEN
         RAISE EXCEPTION 'the tenant does not have this store' USING ERRCODE = '42501';
     END IF;
-    SELECT encode(sha256(k.outer_pad || sha256(k.inner_pad || convert_to(concat_ws(chr(31),
-               'context', row_of.tenant, pg_backend_pid(), extract(epoch FROM now())), 'UTF8'))), 'hex')
-      INTO mac FROM "llmspell".sealing_key AS k;
-    PERFORM set_config('llmspell.context', mac || ':' || row_of.tenant, true);
-    PERFORM set_config(s.name, s.value::text, true)
-       FROM (VALUES ('statement_timeout', row_of.statement_timeout_ms),
-                    ('lock_timeout', row_of.lock_timeout_ms),
-                    ('idle_in_transaction_session_timeout', row_of.idle_in_transaction_timeout_ms),
-                    ('work_mem', row_of.work_mem_kb)) AS s (name, value)
-      WHERE s.value IS NOT NULL;
+    mac := encode(sha256(outer_key || sha256(inner_key || convert_to(
+        concat_ws(chr(31), 'context', row_of.tenant, pg_backend_pid(), extract(epoch FROM now())), 'UTF8'))), 'hex');
+    applied := set_config('llmspell.context', mac || ':' || row_of.tenant, true);
+    IF row_of.statement_timeout_ms IS NOT NULL THEN
+        applied := set_config('statement_timeout', row_of.statement_timeout_ms::text, true);
+    END IF;
+    IF row_of.lock_timeout_ms IS NOT NULL THEN
+        applied := set_config('lock_timeout', row_of.lock_timeout_ms::text, true);
+    END IF;
+    IF row_of.idle_in_transaction_timeout_ms IS NOT NULL THEN
+        applied := set_config(
+            'idle_in_transaction_session_timeout', row_of.idle_in_transaction_timeout_ms::text, true);
+    END IF;
+    IF row_of.work_mem_kb IS NOT NULL THEN
+        applied := set_config('work_mem', row_of.work_mem_kb::text, true);
+    END IF;
 END
 $function$;
 COMMENT ON FUNCTION llmspell.enter(tenant text, capability text, store text) IS 'Enters a tenant on the shared login for the rest of the transaction.';
@@ -1314,14 +1329,17 @@ DECLARE
     refused boolean;
     sealed text;
 BEGIN
-    SELECT l.tenant, t.state = 'active' AND NOT t.suspended
-               AND (l.retire_at IS NULL OR l.retire_at > statement_timestamp()),
-           t.over_quota AND t.quota_enforced
-      INTO resolved, servable, refused
+    -- Two lookups by key: a join of the two tables takes half as long again.
+    SELECT l.tenant, l.retire_at IS NULL OR l.retire_at > statement_timestamp()
+      INTO resolved, servable
       FROM "llmspell".tenant_logins AS l
-      JOIN "llmspell".tenants AS t ON t.tenant = l.tenant
      WHERE l.login = session_user::text COLLATE "C";
-    IF NOT FOUND THEN
+    IF FOUND THEN
+        SELECT servable AND t.state = 'active' AND NOT t.suspended, t.over_quota AND t.quota_enforced
+          INTO servable, refused
+          FROM "llmspell".tenants AS t
+         WHERE t.tenant = resolved;
+    ELSE
         -- After SET LOCAL and COMMIT a setting is '', not NULL.
         sealed := current_setting('llmspell.context', true);
         IF sealed IS NULL OR length(sealed) < 66 THEN

@@ -127,14 +127,17 @@ DECLARE
     refused boolean;
     sealed text;
 BEGIN
-    SELECT l.tenant, t.state = 'active' AND NOT t.suspended
-               AND (l.retire_at IS NULL OR l.retire_at > statement_timestamp()),
-           t.over_quota AND t.quota_enforced
-      INTO resolved, servable, refused
+    -- Two lookups by key: a join of the two tables takes half as long again.
+    SELECT l.tenant, l.retire_at IS NULL OR l.retire_at > statement_timestamp()
+      INTO resolved, servable
       FROM {{ schema }}.tenant_logins AS l
-      JOIN {{ schema }}.tenants AS t ON t.tenant = l.tenant
      WHERE l.login = session_user::text COLLATE "C";
-    IF NOT FOUND THEN
+    IF FOUND THEN
+        SELECT servable AND t.state = 'active' AND NOT t.suspended, t.over_quota AND t.quota_enforced
+          INTO servable, refused
+          FROM {{ schema }}.tenants AS t
+         WHERE t.tenant = resolved;
+    ELSE
         -- After SET LOCAL and COMMIT a setting is '', not NULL.
         sealed := current_setting('llmspell.context', true);
         IF sealed IS NULL OR length(sealed) < 66 THEN

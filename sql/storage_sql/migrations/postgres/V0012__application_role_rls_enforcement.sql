@@ -20,14 +20,20 @@ SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
     row_of {{ schema }}.tenants%ROWTYPE;
+    inner_key bytea;
+    outer_key bytea;
     claimed integer := coalesce(substring(capability FROM '^v([0-9]{1,9})\.[0-9a-f]{64}$')::integer, 0);
     genuine boolean;
     mac text;
+    applied text;
 BEGIN
     SELECT t.* INTO row_of FROM {{ schema }}.tenants AS t WHERE t.tenant = enter.tenant;
+    SELECT k.inner_pad, k.outer_pad INTO inner_key, outer_key FROM {{ schema }}.sealing_key AS k;
+    mac := encode(sha256(outer_key || sha256(inner_key || convert_to(
+        concat_ws(chr(31), 'capability', coalesce(tenant, ''), claimed), 'UTF8'))), 'hex');
     -- Digests are compared, not the values: how far a guess was right can not be timed.
     genuine := sha256(convert_to(coalesce(capability, ''), 'UTF8'))
-        = sha256(convert_to({{ schema }}.capability(coalesce(tenant, ''), claimed), 'UTF8'));
+        = sha256(convert_to(concat('v', claimed, '.', mac), 'UTF8'));
     IF genuine IS NOT TRUE OR row_of.tenant IS NULL OR row_of.isolation <> 'sealed'
        OR row_of.state <> 'active' OR row_of.suspended
        OR NOT (claimed = row_of.capability_version
@@ -35,20 +41,26 @@ BEGIN
                    AND row_of.previous_capability_expires_at > clock_timestamp()) IS TRUE) THEN
         RAISE EXCEPTION 'the tenant can not be entered' USING ERRCODE = '28000';
     END IF;
-    IF store IS NULL OR NOT store = ANY (row_of.stores)
-       OR NOT EXISTS (SELECT FROM {{ schema }}.components AS c WHERE c.store = enter.store AND c.enabled) THEN
+    PERFORM FROM {{ schema }}.components AS c WHERE c.store = enter.store AND c.enabled;
+    IF NOT FOUND OR NOT store = ANY (row_of.stores) THEN
         RAISE EXCEPTION 'the tenant does not have this store' USING ERRCODE = '42501';
     END IF;
-    SELECT encode(sha256(k.outer_pad || sha256(k.inner_pad || convert_to(concat_ws(chr(31),
-               'context', row_of.tenant, pg_backend_pid(), extract(epoch FROM now())), 'UTF8'))), 'hex')
-      INTO mac FROM {{ schema }}.sealing_key AS k;
-    PERFORM set_config('llmspell.context', mac || ':' || row_of.tenant, true);
-    PERFORM set_config(s.name, s.value::text, true)
-       FROM (VALUES ('statement_timeout', row_of.statement_timeout_ms),
-                    ('lock_timeout', row_of.lock_timeout_ms),
-                    ('idle_in_transaction_session_timeout', row_of.idle_in_transaction_timeout_ms),
-                    ('work_mem', row_of.work_mem_kb)) AS s (name, value)
-      WHERE s.value IS NOT NULL;
+    mac := encode(sha256(outer_key || sha256(inner_key || convert_to(
+        concat_ws(chr(31), 'context', row_of.tenant, pg_backend_pid(), extract(epoch FROM now())), 'UTF8'))), 'hex');
+    applied := set_config('llmspell.context', mac || ':' || row_of.tenant, true);
+    IF row_of.statement_timeout_ms IS NOT NULL THEN
+        applied := set_config('statement_timeout', row_of.statement_timeout_ms::text, true);
+    END IF;
+    IF row_of.lock_timeout_ms IS NOT NULL THEN
+        applied := set_config('lock_timeout', row_of.lock_timeout_ms::text, true);
+    END IF;
+    IF row_of.idle_in_transaction_timeout_ms IS NOT NULL THEN
+        applied := set_config(
+            'idle_in_transaction_session_timeout', row_of.idle_in_transaction_timeout_ms::text, true);
+    END IF;
+    IF row_of.work_mem_kb IS NOT NULL THEN
+        applied := set_config('work_mem', row_of.work_mem_kb::text, true);
+    END IF;
 END
 $function$;
 
