@@ -111,6 +111,8 @@ class ClusterReconciler:
             return Outcome("deleted")
         report = Report(Kind.STORAGE_CLUSTER, body, self._context.clock)
         key = Key.of(body)
+        if self._context.fleet.get(key) is None and not metadata.force_delete:
+            await self._reach_to_clean(body, report)
         tenants = self._users(Kind.TENANT, key)
         components = self._users(Kind.STORAGE_COMPONENT, key)
         if (tenants or components) and not metadata.force_delete:
@@ -132,6 +134,21 @@ class ClusterReconciler:
         await self._context.world.remove_finalizer(body)
         return Outcome("deleted")
 
+    async def _reach_to_clean(self, body: Body, report: Report) -> None:
+        """Connect a process that never met this cluster: its Tenants cannot go, nor its claim, without a database."""
+        spec = parse(body)
+        if isinstance(spec, Faults):
+            return
+        try:
+            tended = await self.contact(Key.of(body), spec, report)
+            if await tended.installation.claim(self._claim(tended.key)) is not None:
+                await self._context.fleet.forget(tended.key)
+                return
+            await tended.installation.take_lead(self._context.fleet.holder)
+        except (Refused, DatabaseFault) as fault:
+            await self._context.fleet.forget(Key.of(body))
+            report.false(ConditionType.REACHABLE, reason_of(fault, Reason.UNREACHABLE), fault.message)
+
     async def contact(self, key: Key, spec: StorageClusterSpec, report: Report) -> Tended:
         """Reach and identify the database, and take the lead there; raises with the reason when that fails."""
         ca = await self._secret_value(key.namespace, spec.tls.ca) if spec.tls.ca else None
@@ -149,19 +166,15 @@ class ClusterReconciler:
     async def _serve(self, key: Key, spec: StorageClusterSpec, report: Report) -> Looked:
         tended = await self.contact(key, spec, report)
         installation = tended.installation
-        plan = await self._migrated(tended, spec, report)
+        options = RunOptions(release=self._context.release, target=spec.migrations.target_version)
+        plan = await migration_status(tended.conninfo, spec.schema, options)
+        if plan.applied:
+            await self._take(key, tended)  # before anything of somebody else's is migrated
+        plan = await self._migrated(tended, plan, options, report)
         if not plan.applied:
             self._stop_serving(key)
             return Looked(tended, plan, None)
-        other = await installation.claim(self._claim(key))
-        if other is not None:
-            await self._context.fleet.forget(key)
-            mine = other.cluster == self._context.world.cluster_uid
-            reason = "Duplicate" if mine else "DatabaseClaimed"
-            where = f"StorageCluster {other.namespace}/{other.name}"
-            raise Refused(
-                reason, f"{where} already manages schema {spec.schema} of database {installation.facts.database}"
-            )
+        await self._take(key, tended)
         report.true(ConditionType.ACCEPTED, Reason.VALID)
         if installation.epoch is None:
             await installation.take_lead(self._context.fleet.holder)
@@ -170,18 +183,36 @@ class ClusterReconciler:
         await publish_auth_file(self._context, tended)
         census = await installation.census()
         self._connections(tended, census, report)
-        migrated = not plan.pending
         holds = find(report.conditions(), ConditionType.CONTRACT_HOLDS)
-        serving = migrated and holds is not None and holds.is_true
-        if serving and not tended.serving:
-            tended.serving = True
+        tended.sound = holds is not None and holds.is_true
+        began = not tended.serving and not plan.pending
+        tended.serving = not plan.pending
+        if began:
             self._wake(key)
-        tended.serving = serving
         return Looked(tended, plan, census)
 
-    async def _migrated(self, tended: Tended, spec: StorageClusterSpec, report: Report) -> MigrationPlan:
-        options = RunOptions(release=self._context.release, target=spec.migrations.target_version)
-        plan = await migration_status(tended.conninfo, spec.schema, options)
+    async def _take(self, key: Key, tended: Tended) -> None:
+        """Claim the database for this StorageCluster; raises ``Refused`` while another one has it."""
+        installation, world = tended.installation, self._context.world
+        other = await installation.claim(self._claim(key))
+        if other is None:
+            return
+        mine = other.cluster == world.cluster_uid
+        gone = world.get(Key(Kind.STORAGE_CLUSTER, other.namespace, other.name)) is None
+        if mine and gone and world.cluster_uid != "cli":
+            await installation.claim(self._claim(key), takeover=True)  # it was deleted while nobody could reach it
+            return
+        await self._context.fleet.forget(key)
+        where = f"StorageCluster {other.namespace}/{other.name}"
+        raise Refused(
+            "Duplicate" if mine else "DatabaseClaimed",
+            f"{where} already manages schema {tended.spec.schema} of database {installation.facts.database}",
+        )
+
+    async def _migrated(
+        self, tended: Tended, plan: MigrationPlan, options: RunOptions, report: Report
+    ) -> MigrationPlan:
+        spec = tended.spec
         if plan.pending and spec.migrations.policy is MigrationPolicy.AUTO:
             await migrate(tended.conninfo, spec.schema, options)
             plan = await migration_status(tended.conninfo, spec.schema, options)

@@ -11,7 +11,7 @@ from storage_operator.reconcile.context import Context
 from storage_operator.reconcile.fleet import Tended
 from storage_operator.reconcile.report import Report, reason_of
 from storage_operator.resources.component import StorageComponentSpec, parse
-from storage_operator.resources.conditions import ConditionType, Reason
+from storage_operator.resources.conditions import ConditionType, Reason, find, read_conditions
 from storage_operator.resources.faults import Faults
 from storage_operator.resources.kinds import Kind
 from storage_operator.resources.metadata import Metadata
@@ -103,6 +103,8 @@ class ComponentReconciler:
         actions = plan_component(spec, state.observed)
         if actions:
             await database.apply(tended.installation, actions)
+        if actions or not _carried_out(report):
+            # Also when a run ended between the two: a store that was switched off must be out of reach.
             await tended.installation.sets.repair()
             state = await database.observe(tended.installation, store)
         remaining = plan_component(spec, state.observed)
@@ -133,6 +135,12 @@ class ComponentReconciler:
             ).as_fields()
         await report.write(self._context.world, fields, conditions)
         return outcome
+
+
+def _carried_out(report: Report) -> bool:
+    """Whether this generation was applied to its end before."""
+    found = find(read_conditions(report.body), ConditionType.APPLIED)
+    return found is not None and found.is_true and found.observed_generation >= report.generation
 
 
 def _age(body: Body) -> tuple[str, str, str]:

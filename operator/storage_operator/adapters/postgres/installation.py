@@ -207,7 +207,9 @@ class Installation:
 
     async def protect(self) -> tuple[str, ...]:
         """Put the policies of every table right whose protection the audit finds broken; returns the tables."""
-        broken = sorted({each.object for each in await self.audit() if each.kind in PROTECTION_KINDS})
+        violations = await self.audit()
+        foreign = {each.object for each in violations if each.kind == "RelationOwner"}
+        broken = sorted({each.object for each in violations if each.kind in PROTECTION_KINDS} - foreign)
         script = Script(self.schema, self.roles.owner, epoch=self.epoch)
         for table in broken:
             name = table.rpartition(".")[2].strip('"')

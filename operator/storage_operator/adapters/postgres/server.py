@@ -48,7 +48,8 @@ class Breaker:
     def check(self) -> None:
         """Raise the last connection failure while the breaker is open."""
         if self.last is not None and self.clock() < self.open_until:
-            raise self.last
+            # A new one each time: raising one object again and again grows its traceback for as long as the outage.
+            raise DatabaseFault(self.last.reason, self.last.message, sqlstate=self.last.sqlstate, connection=True)
 
     def failed(self, fault: DatabaseFault) -> None:
         """Open for longer each time in a row."""
@@ -108,6 +109,7 @@ class Server:
         self.meter = Meter()
         self.epoch: int | None = None
         self._gate = asyncio.Semaphore(address.concurrency)
+        self._opening = asyncio.Lock()
         self._pool: AsyncConnectionPool[psycopg.AsyncConnection[TupleRow]] | None = None
 
     async def close(self) -> None:
@@ -161,11 +163,16 @@ class Server:
         self.breaker.check()
         async with self._gate:
             try:
-                pool = await self._opened()
+                async with self._opening:
+                    pool = await self._opened()
                 async with pool.connection(timeout=ACQUIRE_TIMEOUT_SECONDS) as connection:
                     yield connection
             except (psycopg.Error, TimeoutError) as error:
                 raise await self._failed(error) from error
+            except DatabaseFault as fault:
+                if fault.connection:
+                    self.breaker.failed(fault)
+                raise
         self.breaker.succeeded()
 
     async def _with_retries(self, run: Callable[[psycopg.AsyncConnection[TupleRow]], Any]) -> list[TupleRow]:

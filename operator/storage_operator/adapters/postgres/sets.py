@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from storage_operator.adapters.postgres.faults import DatabaseFault
 from storage_operator.adapters.postgres.statements import Script
 from storage_operator.planning.sets import ObservedSet, PrivilegeChange, plan_set, plan_sets, wanted_privileges
 from storage_sql.renderer import ident, literal, render, render_file
@@ -49,30 +50,38 @@ class ComponentSets:
         """Make one set that a tenant needs; idempotent."""
         async with self._lock:
             existing = {each.role: each for each in await self.observe()}
+            if role in existing and not existing[role].stores:
+                raise DatabaseFault("ForeignRole", f"role {role} exists and was not created by this installation")
             wanted = await self._wanted(stores)
             await self._apply((plan_set(role, self.mark(stores), wanted, existing.get(role)),))
 
     async def ensure_app(self) -> None:
         """Give the shared login of sealed mode the enabled stores' privileges and the functions that enter a tenant."""
-        installation = self._installation
         async with self._lock:
-            text = render_file(
-                "provisioning/observe_sets.sql",
-                schema_name=installation.schema_literal,
-                prefix=literal(installation.roles.app),
-            )
-            rows = [row for row in await installation.server.query(text) if row[0] == installation.roles.app]
-            observed = self._observed(*rows[0])
-            wanted = await self._wanted(tuple(STORES_BY_NAME))
-            wanted |= {("FUNCTION", function.partition("(")[0], "EXECUTE") for function in SEALED_FUNCTIONS}
-            mark = installation.roles.role_comment("app")
-            await self._apply((plan_set(installation.roles.app, mark, wanted, observed),))
+            await self._apply(await self._app_drift())
+
+    async def _app_drift(self) -> tuple[PrivilegeChange, ...]:
+        """Plan the shared login's privileges; nothing when there is no such login."""
+        roles = self._installation.roles
+        text = render_file(
+            "provisioning/observe_sets.sql",
+            schema_name=self._installation.schema_literal,
+            prefix=literal(roles.app),
+        )
+        rows = [row for row in await self._installation.server.query(text) if row[0] == roles.app]
+        if not rows or rows[0][1] != roles.role_comment("app"):
+            return ()
+        wanted = await self._wanted(tuple(STORES_BY_NAME))
+        wanted |= {("FUNCTION", function.partition("(")[0], "EXECUTE") for function in SEALED_FUNCTIONS}
+        change = plan_set(roles.app, roles.role_comment("app"), wanted, self._observed(*rows[0]))
+        return () if change.empty else (change,)
 
     async def drift(self) -> tuple[PrivilegeChange, ...]:
         """Plan what differs in any existing set from the stores that are enabled now."""
         observed = [each for each in await self.observe() if each.stores]
         wanted = {each.role: await self._wanted(each.stores) for each in observed}
-        return plan_sets(observed, wanted, {each.role: self.mark(each.stores) for each in observed})
+        changes = plan_sets(observed, wanted, {each.role: self.mark(each.stores) for each in observed})
+        return (*changes, *await self._app_drift())
 
     async def repair(self) -> tuple[PrivilegeChange, ...]:
         """Put every existing set right; returns what was changed."""

@@ -43,11 +43,11 @@ def _parse(value: bytes) -> dict[str, Any]:
         if not text or "\x00" in text:
             raise ValueError("empty")
         return dict(conninfo_to_dict(text))
-    except (psycopg.Error, ValueError) as error:
+    except (psycopg.Error, ValueError):
         raise DatabaseFault(
             "ConnectionStringInvalid",
             "the value is not a PostgreSQL connection string (postgresql://user:password@host:port/database)",
-        ) from error.__class__("not shown: it may hold a password")
+        ) from None  # the cause is not shown: it may hold a password
 
 
 def target(conninfo: str, ca: bytes | None, pooler: Pooler | None) -> Target:
