@@ -19,6 +19,8 @@ _FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 
+_AFTER = re.compile(r"^<!-- after: ([a-z-]+) -->$", re.MULTILINE)
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -56,12 +58,23 @@ def blocks_of(page: Path) -> Iterator[Block]:
 
 
 def examples() -> dict[str, list[Block]]:
-    """Return the blocks of each executed example, in order, with its files and its output."""
+    """Return the blocks of each executed example, in order, with its files and its output.
+
+    A page with ``<!-- after: NAME -->`` goes on where the example of another page was: its blocks stand before the last
+    executed one of that page, which cleans up.
+    """
     found: dict[str, list[Block]] = {}
+    going_on: list[tuple[str, list[Block]]] = []
     for page in sorted(DOCS.rglob("*.md")):
         marked = [block for block in blocks_of(page) if block.mark in ("run", "file", "output")]
-        names = {block.value for block in marked if block.mark == "run"}
+        names = {str(block.value) for block in marked if block.mark == "run"}
         assert len(names) < 2, f"{page} has two examples; one page has one"
-        if names:
-            found[str(names.pop())] = marked
+        after = _AFTER.search(page.read_text(encoding="utf-8"))
+        if after is not None:
+            going_on.append((after[1], marked))
+        elif names:
+            found[names.pop()] = marked
+    for name, marked in going_on:
+        last = max(index for index, block in enumerate(found[name]) if block.mark == "run")
+        found[name][last:last] = marked
     return found

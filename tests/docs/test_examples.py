@@ -114,7 +114,7 @@ def run(name: str, folder: Path, environment: dict[str, str]) -> str:
             (folder / str(part.value)).parent.mkdir(parents=True, exist_ok=True)
             (folder / str(part.value)).write_text(part.text, encoding="utf-8")
         elif part.mark == "run":
-            script += [f"echo '{_BLOCK_STARTS}{part.line}'", part.text]
+            script += [f"echo '{_BLOCK_STARTS}{part.id}'", part.text]
     process = subprocess.Popen(
         ["bash", "-c", "\n".join(script)],
         cwd=folder,
@@ -171,9 +171,9 @@ def check(example: str, folder: Path, environment: dict[str, str]) -> None:
     work.mkdir()
     shutil.copytree(ROOT / "crds", work / "crds")
     printed = run(example, work, environment)
-    sections = {int(part.partition("\n")[0]): part for part in printed.split(_BLOCK_STARTS)[1:]}
+    sections = {part.partition("\n")[0]: part for part in printed.split(_BLOCK_STARTS)[1:]}
     parts = EXAMPLES[example]
     for before, part in itertools.pairwise(parts):
         if part.mark == "output":
-            missing = [line for line in part.text.splitlines() if line not in sections[before.line]]
-            assert not missing, f"{part.id}: not printed: {missing}; printed was:\n{sections[before.line]}"
+            missing = [line for line in part.text.splitlines() if line not in sections[before.id]]
+            assert not missing, f"{part.id}: not printed: {missing}; printed was:\n{sections[before.id]}"
