@@ -17,20 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import yaml
-from psycopg.conninfo import conninfo_to_dict
 
 from storage_operator.adapters.kubernetes.client import ApiClient
 from storage_operator.devenv.environment import KUBECONFIG_VARIABLE, POSTGRES_URL_VARIABLE, Environment, Wishes
 from storage_operator.errors import ApiUnavailable
-from storage_sql.bootstrap import Bootstrap, bootstrap
-from storage_sql.effects import Connect, Effect, Sleep, SqlFailure, drive
 
 GROUP = "storage.llmspell.dev/v1alpha1"
 NAMESPACE = "bench"
 DATABASE = "bench"
-INSTALLATION = "benchaaa"
 CREATORS = 24
 
 
@@ -82,30 +77,13 @@ async def stage(name: str = "bench") -> AsyncIterator[Stage]:
 
 
 def _bootstrap(superuser: str) -> str:
-    """Prepare the database as a superuser once; returns the operator's DSN, which is none."""
-    connection = psycopg.connect(superuser, autocommit=True)
-
-    def serve(effect: Effect) -> list[tuple[Any, ...]]:
-        nonlocal connection
-        if isinstance(effect, Connect):
-            connection.close()
-            connection = psycopg.connect(superuser, dbname=effect.database, autocommit=True)
-            return []
-        if isinstance(effect, Sleep):
-            time.sleep(effect.seconds)
-            return []
-        try:
-            cursor = connection.execute(effect.sql.encode(), effect.params or None)
-            while cursor.nextset():
-                pass
-            return list(cursor.fetchall()) if cursor.description else []
-        except psycopg.Error as error:
-            raise SqlFailure(error.sqlstate or "08006", str(error)) from error
-
-    done = drive(bootstrap(Bootstrap(INSTALLATION, DATABASE, operator_password="bench")), serve)
-    connection.close()
-    place = conninfo_to_dict(superuser)
-    return f"postgresql://{done.names.operator}:bench@{place['host']}:{place['port']}/{DATABASE}"
+    """Prepare the database as a superuser once; returns the operator's DSN, which is no superuser's."""
+    command = [sys.executable, "-m", "storage_operator.cli.main", "database", "bootstrap"]
+    environment = {**os.environ, POSTGRES_URL_VARIABLE: superuser}
+    done = subprocess.run(
+        [*command, "--database", DATABASE], env=environment, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip().splitlines()[-1]
 
 
 async def _install(client: ApiClient, dsn: str) -> None:

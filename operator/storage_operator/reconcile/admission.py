@@ -31,9 +31,19 @@ def serving_cluster(context: Context, reference: ClusterReference) -> Tended:
     return tended
 
 
-async def admit(context: Context, spec: TenantSpec) -> Tended:
-    """Find the cluster and check that it lets this tenant in; raises ``Refused`` or ``Waiting``."""
+async def admit(context: Context, spec: TenantSpec, *, provisioned: bool) -> Tended:
+    """Find the cluster and check that it lets this tenant in; raises ``Refused`` or ``Waiting``.
+
+    A tenant that is ``provisioned`` already is looked after even while the cluster's contract is broken: its own
+    repair may be what mends it.
+    """
     tended = serving_cluster(context, spec.cluster)
+    if not tended.sound and not provisioned:
+        key = tended.key
+        message = (
+            f"StorageCluster {key.namespace}/{key.name} does not keep the isolation contract; nobody new is let in"
+        )
+        raise Waiting("ClusterNotReady", message, WAIT_FOR_CLUSTER_SECONDS)
     tenancy = tended.spec.tenancy
     needs_labels = any(rule.selector is not None for rule in tenancy.allowed_namespaces)
     labels = await context.world.namespace_labels(spec.metadata.namespace) if needs_labels else None

@@ -43,6 +43,8 @@ from storage_sql.migrations import (
 from storage_sql.runner import LockBudgetSpent, RunOptions
 
 RETRY_SECONDS = 5.0
+SECRET_RETRY_SECONDS = 2.0
+REFUSED_RETRY_SECONDS = 60.0
 _NAMED_AT_MOST = 10
 _VIOLATIONS_SHOWN = 5
 _MIGRATION_REASONS = (
@@ -88,7 +90,9 @@ class ClusterReconciler:
             self._stop_serving(key)
             type_ = ConditionType.REACHABLE if refusal.reason.startswith("Secret") else ConditionType.ACCEPTED
             report.false(type_, reason_of(refusal, Reason.INVALID_SPEC), refusal.message)
-            return await self._finish(report, None, Outcome("refused", 60.0))
+            # A Secret may be applied a moment after the StorageCluster; nothing tells us of it but looking.
+            later = SECRET_RETRY_SECONDS if type_ is ConditionType.REACHABLE else REFUSED_RETRY_SECONDS
+            return await self._finish(report, None, Outcome("refused", later))
         except DatabaseFault as fault:
             self._stop_serving(key)
             reason = reason_of(fault, Reason.UNREACHABLE)
@@ -100,7 +104,7 @@ class ClusterReconciler:
             reason = next((r for kind, r in _MIGRATION_REASONS if isinstance(error, kind)), Reason.MIGRATION_FAILED)
             report.false(ConditionType.MIGRATED, reason, str(error))
             return await self._finish(
-                report, None, Outcome("failed", None if reason is Reason.MIGRATION_LOCKED else 60.0)
+                report, None, Outcome("failed", None if reason is Reason.MIGRATION_LOCKED else REFUSED_RETRY_SECONDS)
             )
         return await self._finish(report, looked, Outcome("unchanged"))
 

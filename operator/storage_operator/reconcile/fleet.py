@@ -18,7 +18,8 @@ from storage_operator.world import Key
 class Tended:
     """A StorageCluster whose database was reached, with what its tenants' reconciles need of it.
 
-    ``pending`` keeps credentials that were issued and may not be told yet (the pooler does not know them).
+    ``serving`` says that the schema is there to work on; ``sound`` that the audit found no hole: while it has one, what
+    exists is still repaired, and nobody new is let in. ``pending`` keeps credentials that were issued and may not be told yet (the pooler does not know them).
     """
 
     key: Key
@@ -27,6 +28,7 @@ class Tended:
     conninfo: str = field(repr=False)
     target: Target
     serving: bool = False
+    sound: bool = False
     measured_at: float | None = None
     pending: dict[str, Credential] = field(default_factory=dict, repr=False)
     pooler_lock: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -131,7 +131,7 @@ class TenantReconciler:
             report.false(ConditionType.ACCEPTED, Reason.INVALID_SPEC, str(spec))
             return await self._finish(report, None, None, Outcome("refused"))
         try:
-            tended = await admit(self._context, spec)
+            tended = await admit(self._context, spec, provisioned=secret_name(body) is not None)
             report.true(ConditionType.ACCEPTED, Reason.VALID)
             body = await self._context.world.add_finalizer(body)
             report.body = body
@@ -173,7 +173,7 @@ class TenantReconciler:
         spec = parse(body, strict=True)
         if isinstance(spec, Faults):
             raise Refused("InvalidSpec", str(spec))
-        tended = await admit(self._context, spec)
+        tended = await admit(self._context, spec, provisioned=secret_name(body) is not None)
         desired = _told(desired_tenant(spec, tended, _handled_request(body)), body)
         state = await database.observe(tended.installation, spec.tenant_id, desired.names)
         secret = await self._keeper.read(spec, body, brand_new=False)

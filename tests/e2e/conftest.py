@@ -1,0 +1,205 @@
+"""The whole thing: the operator's real process, a real API server, a real PostgreSQL, kubectl as a user types it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.plugins.controlplane import Cluster
+from tests.plugins.installation import Installation, bootstrapped_on
+
+WAIT_SECONDS = 60.0
+
+
+def wait_for(condition: Callable[[], Any], what: str, timeout: float = WAIT_SECONDS) -> Any:
+    """Poll until a condition holds and return its value; fail with a sentence when it never does."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
+        time.sleep(0.1)
+    return value
+
+
+@dataclass(slots=True)
+class OperatorProcess:
+    """``llmspell operator run`` as a child, and what its endpoints say."""
+
+    command: list[str]
+    environment: dict[str, str]
+    port: int
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it watches."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self.command, env=self.environment, stdout=log, stderr=subprocess.STDOUT)
+        wait_for(lambda: self.answers("/readyz"), f"the operator is ready; log:\n{self.tail()}")
+
+    def answers(self, path: str) -> bool:
+        """Whether an endpoint answers 200."""
+        assert self.process is not None
+        assert self.process.poll() is None, f"the operator ended with {self.process.returncode}:\n{self.tail()}"
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def metrics(self) -> str:
+        """Return /metrics."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
+            return str(answer.read().decode())
+
+    def tail(self) -> str:
+        """Return the log's end."""
+        return (
+            "".join(self.log.read_text(encoding="utf-8").splitlines(keepends=True)[-30:]) if self.log.exists() else ""
+        )
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Signal it and wait for its end."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(40)
+
+
+@dataclass(slots=True)
+class Scene:
+    """One namespace of the cluster with a StorageCluster on a database of its own."""
+
+    cluster: Cluster
+    namespace: str
+    installation: Installation
+    operator: OperatorProcess
+    names: list[str] = field(default_factory=list)
+
+    def tenant(self, name: str, *, annotations: dict[str, str] | None = None, **spec: Any) -> None:
+        """Apply a Tenant."""
+        manifest = {
+            "apiVersion": "storage.llmspell.dev/v1alpha1",
+            "kind": "Tenant",
+            "metadata": {"name": name, "namespace": self.namespace, "annotations": annotations or {}},
+            "spec": {"tenantId": name, "clusterRef": {"name": "main"}, **spec},
+        }
+        self.cluster.apply(manifest)
+
+    def get(self, kind: str, name: str) -> dict[str, Any]:
+        """Read an object; empty when it does not exist."""
+        done = self.cluster.run("-n", self.namespace, "get", kind, name, "-o", "json", check=False)
+        return dict(json.loads(done.stdout)) if done.returncode == 0 else {}
+
+    def condition(self, kind: str, name: str, type_: str) -> dict[str, Any]:
+        """Read one condition for the present generation; empty when there is none."""
+        body = self.get(kind, name)
+        for condition in (body.get("status") or {}).get("conditions") or ():
+            if condition["type"] == type_ and condition["observedGeneration"] == body["metadata"]["generation"]:
+                return dict(condition)
+        return {}
+
+    def ready(self, kind: str, name: str, timeout: float = WAIT_SECONDS) -> None:
+        """Wait until an object is Ready for its generation."""
+        wait_for(
+            lambda: self.condition(kind, name, "Ready").get("status") == "True",
+            f"{kind} {name} is Ready; it says {self.get(kind, name).get('status')}; log:\n{self.operator.tail()}",
+            timeout,
+        )
+
+    def reason(self, kind: str, name: str, type_: str, reason: str, timeout: float = WAIT_SECONDS) -> str:
+        """Wait for a condition's reason and return its message."""
+        found = wait_for(
+            lambda: (c := self.condition(kind, name, type_)).get("reason") == reason and c,
+            f"{kind} {name} has {type_} {reason}; it says {self.get(kind, name).get('status')}",
+            timeout,
+        )
+        return str(found["message"])
+
+    def secret(self, name: str) -> dict[str, str]:
+        """Read an application's Secret; empty when it does not exist."""
+        data = self.get("secret", f"{name}-storage").get("data") or {}
+        return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
+    def login(self, name: str) -> psycopg.Connection[tuple[Any, ...]]:
+        """Log in as an application does: with the DSN of its Secret."""
+        return psycopg.connect(self.secret(name)["dsn"], autocommit=True)
+
+
+@pytest.fixture(scope="module")
+def database(superuser_url: str) -> Iterator[Installation]:
+    """Give a database that a superuser has bootstrapped and nobody has migrated."""
+    with bootstrapped_on(superuser_url) as made:
+        yield made
+
+
+@contextmanager
+def operator_in(cluster: Cluster, namespace: str, folder: Path, **environment: str) -> Iterator[OperatorProcess]:
+    """Run the operator for one namespace, and end it whatever happens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    command = [sys.executable, "-m", "storage_operator.cli.main", "operator", "run", "--namespace", namespace]
+    command += ["--http-port", str(port), "--lease-namespace", namespace, "--log-format", "json"]
+    variables = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig), **environment}
+    operator = OperatorProcess(command, variables, port, folder / "operator.log")
+    try:
+        yield operator
+    finally:
+        if operator.process is not None and operator.process.poll() is None:
+            operator.process.kill()
+            operator.process.wait()
+
+
+def storage_cluster(namespace: str, name: str = "main", secret: str = "main-admin", **spec: Any) -> dict[str, Any]:
+    """Write a StorageCluster that offers both modes and looks for drift every 5 s."""
+    return {
+        "apiVersion": "storage.llmspell.dev/v1alpha1",
+        "kind": "StorageCluster",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "connection": {"secretRef": {"name": secret}},
+            "tenancy": {"isolationModes": ["Role", "Sealed"]},
+            "drift": {"interval": "5s"},
+            "limits": {"usageInterval": "2s"},
+            **spec,
+        },
+    }
+
+
+def admin_secret(namespace: str, dsn: str, name: str = "main-admin") -> dict[str, Any]:
+    """Write the admin's Secret."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace},
+        "stringData": {"dsn": dsn},
+    }
+
+
+@pytest.fixture(scope="module")
+def scene(installed_crds: Cluster, database: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """Give a namespace whose StorageCluster is Ready, with the operator at work."""
+    namespace = f"e2e-{database.names.installation}"
+    installed_crds.run("create", "namespace", namespace)
+    with operator_in(installed_crds, namespace, tmp_path_factory.mktemp("operator")) as operator:
+        operator.start()
+        made = Scene(installed_crds, namespace, database, operator)
+        installed_crds.apply(storage_cluster(namespace))
+        installed_crds.apply(admin_secret(namespace, database.operator_dsn))
+        made.ready("storagecluster", "main")
+        yield made
+    installed_crds.run("delete", "namespace", namespace, "--wait=false")
