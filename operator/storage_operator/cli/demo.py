@@ -51,10 +51,13 @@ _KINDS = "storageclusters,storagecomponents,tenants"
 
 def demo(
     *,
-    without_cluster: Annotated[bool, typer.Option(help="Show PostgreSQL alone; nothing of Kubernetes is built.")] = False,
+    without_cluster: Annotated[
+        bool, typer.Option(help="Show PostgreSQL alone; nothing of Kubernetes is built.")
+    ] = False,
     keep: Annotated[
         bool | None, typer.Option(help="Leave everything running at the end; on a terminal that is the default.")
     ] = None,
+    name: Annotated[str, typer.Option(help="The environment, as `llmspell dev --name` calls it.")] = NAME,
     clean: Annotated[bool, typer.Option("--clean", help="End and remove what an earlier demo left running.")] = False,
 ) -> None:
     """Show the whole: manifests become databases, logins and Secrets, and no tenant sees its neighbour's rows.
@@ -62,13 +65,15 @@ def demo(
     The first run builds the Kubernetes programs, which takes minutes; PostgreSQL alone is shown meanwhile. Run it again
     at any time.
     """
-    stage = Stage(Environment(NAME))
+    stage = Stage(Environment(name))
     if clean:
         stage.clean()
         print("Nothing of the demo is left running.")
         return
     if not MANIFESTS.is_dir() or not DEFINITIONS.is_dir():
-        raise UserError("the demo's manifests are missing", f"{MANIFESTS} is not there", "Run it from a clone of the repository")
+        raise UserError(
+            "the demo's manifests are missing", f"{MANIFESTS} is not there", "Run it from a clone of the repository"
+        )
     kept = sys.stdout.isatty() if keep is None else keep
     with _interruptible(), _cleaned(stage, keep=kept):
         _play(stage, with_cluster=not without_cluster)
@@ -110,7 +115,9 @@ class Build:
         self.reader.join(timeout=5)
         if self.child.returncode:
             told = next((line for line in reversed(self.lines) if line.startswith("error: ")), "")
-            raise UserError("the control plane did not start", told.removeprefix("error: ") or "\n".join(self.lines[-5:]))
+            raise UserError(
+                "the control plane did not start", told.removeprefix("error: ") or "\n".join(self.lines[-5:])
+            )
 
     def stop(self) -> None:
         """End the build, and with it the compilers that it runs."""
@@ -138,9 +145,14 @@ class Stage:
         if not with_cluster:
             yield None
             return
-        command = [sys.executable, "-m", "storage_operator.cli.main", "dev", "up", "--name", NAME]
+        command = [sys.executable, "-m", "storage_operator.cli.main", "dev", "up", "--name", self.environment.name]
         child = subprocess.Popen(  # noqa: S603 - this very program
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, errors="replace"
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
         )
         lines: list[str] = []
         reader = threading.Thread(target=_collect, args=(child, lines), daemon=True)
@@ -188,15 +200,18 @@ class Stage:
     def say_how_to_go_on(self, *, with_cluster: bool) -> None:
         """Print what to type next."""
         _title("How to go on")
-        print(f'In this shell:    eval "$({_program()} dev env --name {NAME})"')
+        print(f'In this shell:    eval "$({_program()} dev env --name {self.environment.name})"')
         if with_cluster:
             print("Kubernetes:       kubectl get tenants --all-namespaces")
             print("                  kubectl -n team-a get secret acme-storage -o yaml")
             print("                  kubectl explain tenant.spec")
-            print("As a tenant:      psql \"$(kubectl -n team-a get secret acme-storage -o jsonpath='{.data.dsn}' | base64 -d)\"")
+            print(
+                "As a tenant:      psql \"$(kubectl -n team-a get secret acme-storage -o jsonpath='{.data.dsn}' | base64 -d)\""
+            )
             print(f"The operator:     runs on; its log is {self._operator_log}")
-        print("As superuser:     psql \"$LLMSPELL_STORAGE_POSTGRES_URL\"")
-        print(f"Clean up:         {_program()} demo --clean")
+        print('As superuser:     psql "$LLMSPELL_STORAGE_POSTGRES_URL"')
+        named = "" if self.environment.name == NAME else f" --name {self.environment.name}"
+        print(f"Clean up:         {_program()} demo --clean{named}")
 
     def clean(self) -> None:
         """End the operator and the environment; on servers of somebody else, remove what the demo made there."""
@@ -253,7 +268,9 @@ class Stage:
                 if not process.is_running(mark):
                     raise process.crash("the operator", self._operator_log)
                 if time.monotonic() > deadline:
-                    raise UserError(f"not Ready within {READY_SECONDS:.0f} s", _why(waiting[0]), f"See {self._operator_log}")
+                    raise UserError(
+                        f"not Ready within {READY_SECONDS:.0f} s", _why(waiting[0]), f"See {self._operator_log}"
+                    )
                 time.sleep(_POLL_SECONDS)
 
     def _bodies(self) -> list[dict[str, Any]]:
@@ -324,7 +341,7 @@ def _is_ready(body: Mapping[str, Any]) -> bool:
 
 def _why(body: Mapping[str, Any]) -> str:
     conditions = body.get("status", {}).get("conditions", [])
-    told = next((each for each in conditions if each["type"] == "Ready"), {})
+    told: Mapping[str, Any] = next((each for each in conditions if each["type"] == "Ready"), {})
     return f"{body['kind']} {body['metadata']['name']}: {told.get('reason', 'no status')} {told.get('message', '')}".strip()
 
 

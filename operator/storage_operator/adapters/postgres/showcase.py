@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import psycopg
 from psycopg.rows import TupleRow
-from storage_sql.renderer import ident, literal, render
 
 from storage_operator.adapters.postgres.faults import translate
 from storage_operator.adapters.postgres.server import connect
+from storage_sql.renderer import Identifier, Literal, ident, literal, render
 
 STORE = "kv"
 _OWN = "INSERT INTO {{ schema }}.kv_store (tenant_id, key, value) VALUES ({{ tenant }}, 'greeting', {{ text }}::bytea) ON CONFLICT (tenant_id, key) DO NOTHING"
@@ -104,7 +104,7 @@ async def _enter(connection: psycopg.AsyncConnection[TupleRow], access: Access) 
 
 
 def _text(template: str, access: Access, neighbour: str | None = None) -> str:
-    marked = {"schema": ident(access.schema), "tenant": literal(access.tenant)}
+    marked: dict[str, Identifier | Literal] = {"schema": ident(access.schema), "tenant": literal(access.tenant)}
     marked["text"] = literal(f"a row of {access.tenant}")
     marked["neighbour"] = literal(neighbour)
     used = {name: value for name, value in marked.items() if f"{{{{ {name} }}}}" in template}
