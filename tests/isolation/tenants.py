@@ -98,6 +98,9 @@ def _with_login(made: Installation, tenant_id: str, issued: Credential) -> Tenan
 async def _sealed(made: Installation, installation: Provisioned, tenant_id: str, names: TenantNames) -> Tenant:
     password = await installation.app_password()
     state = await provisioning.observe(installation, tenant_id, names)
-    capability = await installation.capability(tenant_id, state.observed.capability_version)
+    with made.connect(installation.roles.owner) as owner:
+        derive = f"SELECT {made.schema}.capability(%s, %s)"
+        row = owner.execute(derive.encode(), (tenant_id, state.observed.capability_version)).fetchone()
+    assert row is not None
     dsn = url_with(made.database.dsn, user=installation.roles.app, password=password)
-    return Tenant(tenant_id, installation.roles.app, dsn, password=password, capability=capability)
+    return Tenant(tenant_id, installation.roles.app, dsn, password=password, capability=str(row[0]))
