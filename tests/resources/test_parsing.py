@@ -152,19 +152,21 @@ def test_adoption_is_found_by_tenant_id() -> None:
 
 
 @pytest.mark.parametrize(("case", "path"), FIELDS)
-@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
-def test_hostile_string_is_refused_in_every_field(case: manifests.Case, path: tuple[Any, ...], text: str) -> None:
+def test_hostile_strings_are_refused_in_every_field(case: manifests.Case, path: tuple[Any, ...]) -> None:
     """No string field takes SQL, Unicode, control characters or 70,000 characters, and no message repeats them."""
-    if path[-2:-1] == ("values",) or "matchLabels" in path:
-        # An empty value of a label is a value, in Kubernetes too.
-        text = text or " "
-    parsed = manifests.parse(case.kind, replaced(dict(case.body), path, text))
-    assert isinstance(parsed, Faults), f"{path} took {text[:40]!r}"
-    message = str(parsed)
-    assert message.isascii() or "…" in message
-    assert len(message) < 2_000
-    assert "s3cret" not in message
-    message.encode("utf-8")
+    taken = []
+    for name, text in HOSTILE.items():
+        if name == "empty" and "selector" in path:
+            continue  # An empty value of a label is a value, in Kubernetes too.
+        parsed = manifests.parse(case.kind, replaced(dict(case.body), path, text))
+        if not isinstance(parsed, Faults):
+            taken.append(name)
+            continue
+        message = str(parsed)
+        assert message.replace("…", "").isascii()
+        assert len(message) < 2_000
+        assert "s3cret" not in message
+    assert taken == []
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -175,7 +177,7 @@ def test_what_is_no_object_is_faults(kind: Kind, body: object) -> None:
 
 
 @given(body=ANY_JSON, spec=ANY_JSON, kind=st.sampled_from(Kind))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_json_is_spec_or_faults(kind: Kind, body: Any, spec: Any) -> None:
     """Whatever JSON is given, as document, as spec or as fields of it, parsing ends in a spec or in faults."""
     fields = [*manifests.base(kind)["spec"], "quotas", "credentials", "tenantId", "vectors", "store"]
@@ -187,7 +189,7 @@ def test_any_json_is_spec_or_faults(kind: Kind, body: Any, spec: Any) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_value_in_any_field_is_spec_or_faults(data: st.DataObject) -> None:
     """One field of a full manifest at a time is replaced by anything at all."""
     case, path = data.draw(st.sampled_from([parameter.values for parameter in FIELDS]))
