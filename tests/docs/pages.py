@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -78,3 +78,12 @@ def examples() -> dict[str, list[Block]]:
         last = max(index for index, block in enumerate(found[name]) if block.mark == "run")
         found[name][last:last] = marked
     return found
+
+
+def readme_commands() -> list[Block]:
+    """Return the README's commands for a first tenant, without the first two, which start an environment."""
+    own = next(block for block in blocks_of(ROOT / "README.md") if "llmspell apply -f" in block.text)
+    start, serve, *rest = own.text.splitlines()
+    assert "bootstrap" in start, own.text
+    assert "dev up" in serve, own.text
+    return [replace(own, text="\n".join(rest), mark="run")]

@@ -23,7 +23,7 @@ from storage_operator.devenv.program import embedded
 from storage_operator.resources.faults import Faults
 from storage_operator.resources.kinds import API_VERSION, Kind
 from storage_sql.roles import RoleNames
-from tests.docs.pages import DOCS, ROOT, Block, blocks, examples
+from tests.docs.pages import DOCS, ROOT, Block, blocks, examples, readme_commands
 from tests.plugins.controlplane import Cluster
 from tests.plugins.installation import drop_roles
 from tests.plugins.manifests import parse
@@ -31,6 +31,8 @@ from tests.plugins.postgres import url_with
 
 EXAMPLES = examples()
 NEEDS_CLUSTER = {name for name, parts in EXAMPLES.items() if any("kubectl" in part.text for part in parts)}
+README = "readme"
+EXAMPLES[README] = readme_commands()
 EXAMPLE_SECONDS = 240
 _DATABASE = re.compile(r"--database (\w+)")
 _BLOCK_STARTS = "@@ block "
@@ -135,10 +137,19 @@ def run(name: str, folder: Path, environment: dict[str, str]) -> str:
     return printed
 
 
-@pytest.mark.parametrize("example", [name for name in EXAMPLES if name not in NEEDS_CLUSTER], indirect=True)
+@pytest.mark.parametrize("example", sorted(set(EXAMPLES) - NEEDS_CLUSTER - {README}), indirect=True)
 def test_shell_examples_run(example: str, superuser_url: str, programs: Path, tmp_path: Path) -> None:
     """The blocks of a page succeed one after the other on a real server, and print what the page says."""
     check(example, tmp_path, environment_for(tmp_path, superuser_url, programs))
+
+
+@pytest.mark.parametrize("example", [README], indirect=True)
+def test_the_readme_makes_a_tenant(example: str, superuser_url: str, programs: Path, tmp_path: Path) -> None:
+    """The five commands of the README, after those that start a server, end with the tutorial's tenants."""
+    (tmp_path / "docs" / "tutorial").mkdir(parents=True)
+    shutil.copytree(DOCS / "tutorial" / "manifests", tmp_path / "docs" / "tutorial" / "manifests")
+    printed = run(example, tmp_path, environment_for(tmp_path, superuser_url, programs))
+    assert all(tenant in printed.rpartition("TENANT")[2] for tenant in ("acme", "globex", "initech")), printed
 
 
 @pytest.mark.cluster
