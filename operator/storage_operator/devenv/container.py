@@ -15,6 +15,7 @@ from storage_operator.errors import UserError
 DEFAULT_IMAGE = "ghcr.io/tensorchord/vchord-postgres:pg18-v0.5.3"
 _USER = "postgres"
 _PORT = 5432
+_OTHER_IMAGE = "Name another one with --image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,17 +147,23 @@ def _docker() -> Any:
 def _run(image: str, password: str) -> Any:
     """Start a container through testcontainers and return Docker's handle of it, once PostgreSQL answers."""
     _docker()
-    from testcontainers.core.config import testcontainers_config  # noqa: PLC0415 - part of an extra
-    from testcontainers.postgres import PostgresContainer  # noqa: PLC0415 - the same
+    from testcontainers.community.postgres import PostgresContainer  # noqa: PLC0415 - part of an extra
+    from testcontainers.core.config import testcontainers_config  # noqa: PLC0415 - the same
+    from testcontainers.core.exceptions import ContainerStartException  # noqa: PLC0415 - the same
 
     # Its reaper ends every container together with the process that started it; this one has to stay.
     testcontainers_config.ryuk_disabled = True
     container = PostgresContainer(image, username=_USER, password=password, dbname="postgres", driver=None)
     try:
-        # Only this machine may reach it.
-        container.with_kwargs(ports={f"{_PORT}/tcp": ("127.0.0.1", None)}).start()
+        # Only this machine may reach it: Docker by itself publishes a port on every interface.
+        published: Any = {f"{_PORT}/tcp": ("127.0.0.1", None)}
+        container.ports = published
+        container.start()
+    except (ContainerStartException, TimeoutError) as error:
+        container.stop()
+        # The error's own text holds the command by which it waited, and that the password.
+        raise UserError(f"the image {image} starts, but no PostgreSQL answers in it", fix=_OTHER_IMAGE) from error
     except _docker_module().errors.DockerException as error:
-        raise UserError(
-            f"the image {image} does not start", str(error).splitlines()[0], "Name another one with --image"
-        ) from error
+        container.stop()
+        raise UserError(f"the image {image} does not start", str(error).splitlines()[0], _OTHER_IMAGE) from error
     return container.get_wrapped_container()
