@@ -92,7 +92,6 @@ def test_changing_the_stores_leaves_one_membership() -> None:
 
 DRIFTS = {
     "no login": ({"can_login": False}, rules.ATTRIBUTES_DIFFER),
-    "privileged": ({"privileged": True}, rules.ATTRIBUTES_DIFFER),
     "noinherit": ({"inherits": False}, rules.ATTRIBUTES_DIFFER),
     "connection limit": ({"connection_limit": 99}, rules.ATTRIBUTES_DIFFER),
     "expiry": ({"expires": True}, rules.ATTRIBUTES_DIFFER),
@@ -121,6 +120,19 @@ def test_drift_is_only_reported_under_report(changed: dict[str, Any], why: str) 
     journey, desired = provisioned(repair=False)
     journey.database.drift(A, **changed)
     assert journey.plan(desired) == Plan(drift=(why,))
+
+
+@pytest.mark.parametrize("repair", [True, False], ids=["Repair", "Report"])
+def test_a_login_with_powers_is_made_again(repair: bool) -> None:
+    """CREATEDB, BYPASSRLS and their like only a superuser takes away: the role is dropped and made anew."""
+    journey, desired = provisioned(repair=repair)
+    journey.database.drift(A, privileged=True)
+    journey.database.sessions[A] = 1
+    plan = journey.run(desired)
+    assert rules.ATTRIBUTES_DIFFER in plan.drift
+    assert journey.database.roles[A].privileged is not repair
+    assert journey.plan(desired) == Plan(drift=() if repair else plan.drift)
+    assert journey.database.opens(journey.secret) == "acme"
 
 
 def test_what_cannot_be_repaired_is_named() -> None:

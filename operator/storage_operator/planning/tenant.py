@@ -14,7 +14,7 @@ The rules, in one place:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from storage_operator.planning.actions import (
@@ -343,6 +343,12 @@ def _behind(observed: ObservedTenant, secret: ObservedSecret) -> bool:
 def _role(desired: DesiredTenant, observed: ObservedTenant, secret: ObservedSecret | None) -> _Draft:
     names, live = desired.names, observed.live
     actions: list[Action] = []
+    strong = tuple(role.name for role in observed.roles if role.privileged)
+    if strong:
+        # Such attributes only a superuser takes away, but dropping the role needs none: it is made again.
+        actions.append(EndSessions(strong, ATTRIBUTES_DIFFER))
+        actions += [DropLogin(login, names.shard, ATTRIBUTES_DIFFER) for login in strong]
+        observed = _without(observed, strong)
     reason: str | None
     issues: str | None = None
     if live is None or observed.role(live.login) is None:
@@ -373,6 +379,15 @@ def _role(desired: DesiredTenant, observed: ObservedTenant, secret: ObservedSecr
     return _Draft(tuple(actions), issues, write, reason)
 
 
+def _without(observed: ObservedTenant, gone: tuple[str, ...]) -> ObservedTenant:
+    """What is left once these roles are dropped; the live binding stands for the login that has to be made again."""
+    return replace(
+        observed,
+        roles=tuple(role for role in observed.roles if role.name not in gone),
+        logins=tuple(bound for bound in observed.logins if bound.login not in gone or bound.retire_at is None),
+    )
+
+
 def _free_slot(observed: ObservedTenant) -> str:
     used = {bound.slot for bound in observed.logins}
     return next((slot for slot in SLOTS if slot not in used), "a")
@@ -401,8 +416,8 @@ def _attributes(desired: DesiredTenant, observed: ObservedTenant, login: str, wh
         return []
     names, limit = desired.names, desired.row.connection_limit
     actions: list[Action] = []
-    wanted = (desired.can_login, False, True, -1 if limit is None else limit, False)
-    if (role.can_login, role.privileged, role.inherits, role.connection_limit, role.expires) != wanted:
+    wanted = (desired.can_login, True, -1 if limit is None else limit, False)
+    if (role.can_login, role.inherits, role.connection_limit, role.expires) != wanted:
         actions.append(AlterLogin(login, names.shard, desired.can_login, limit, why or ATTRIBUTES_DIFFER))
     if dict(role.settings) != dict(desired.settings) or role.database_settings is not None:
         reason = why or SETTINGS_DIFFER
