@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from storagelib.errors import InvalidInput
 
-__all__ = ["MODE_KEY", "SCHEMA_KEY", "SecretKeys"]
+__all__ = ["MODE_KEY", "SCHEMA_KEY", "SecretKeys", "manifest_name"]
 
 MODE_KEY: Final = "mode"
 """The key that says ``role`` or ``sealed``; it has no other name."""

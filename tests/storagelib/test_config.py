@@ -96,6 +96,7 @@ def test_a_uri_alone_is_enough() -> None:
     """A Secret made by other tools may hold the URI instead of its parts."""
     data = {name: value for name, value in written().items() if name in ("dsn", "tenant-id", "mode", "schema")}
     assert StoreConfig.from_secret(data).password == ROLE.password
+    assert StoreConfig.from_secret(data).pooled_dsn is None
 
 
 def test_every_fault_is_reported_at_once() -> None:
@@ -119,6 +120,8 @@ def test_every_fault_is_reported_at_once() -> None:
         pytest.param("dsn", "postgresql://u:s3cret@db/%ff", "is not a connection URI", id="dsn-not-utf-8"),
         pytest.param("dsn", "postgresql://u:s3cret@db/agents", "differs from host, user, password", id="dsn-differs"),
         pytest.param("pooled-dsn", "postgresql://u:s3cret@db:1/agents", "differs from user, password", id="pooled"),
+        pytest.param("pooled-dsn", "postgresql://pooler/agents", "names no host and port", id="pooled-without-port"),
+        pytest.param("user", "x" * 4097, "is longer than 4096 characters", id="long"),
         pytest.param("sslmode", "on", "must be one of disable", id="sslmode"),
         pytest.param("ca.crt", "s3cret", "holds no PEM certificate", id="ca"),
         pytest.param("capability", CAPABILITY, "belongs to mode sealed", id="capability-in-role-mode"),
@@ -132,6 +135,19 @@ def test_a_bad_value_is_refused(key: str, value: object, says: str) -> None:
     text = "; ".join(faults_of({**written(), key: value}))
     assert says in text
     assert "s3cret" not in text
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            ["host", "port", "dsn", "pooled-dsn", "password", "mode", "schema", "ca.crt", "capability", "x"]
+        ),
+        st.text(max_size=30) | st.binary(max_size=30) | st.just("postgresql://a:b@[c/d?e&f=%") | st.none(),
+    )
+)
+def test_anything_gives_faults_and_nothing_else(data: dict[str, Any]) -> None:
+    """Whatever stands in a Secret, there is a configuration or one error with faults."""
+    assert faults_of(data)
 
 
 def test_no_secret_is_shown() -> None:
@@ -194,6 +210,9 @@ def test_a_ca_from_a_mapping_needs_a_file(tmp_path: Path) -> None:
     config = StoreConfig.from_secret(written())
     with pytest.raises(InvalidInput, match="call save_ca"):
         _ = config.conninfo
+    assert (
+        StoreConfig.from_secret(written(Target("db", 5432, "a", "require"))).save_ca(tmp_path / "none").ca_file is None
+    )
     saved = config.save_ca(tmp_path / "ca.crt")
     assert conninfo_to_dict(saved.conninfo)["sslrootcert"] == str(tmp_path / "ca.crt")
     assert (tmp_path / "ca.crt").read_bytes() == CERTIFICATE
