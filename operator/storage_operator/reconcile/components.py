@@ -44,6 +44,8 @@ class ComponentReconciler:
             report.false(ConditionType.ACCEPTED, reason_of(refusal, Reason.INVALID_SPEC), refusal.message)
             return await self._finish(report, spec, None, Outcome("refused", 60.0))
         except Waiting as wait:
+            if not report.told(ConditionType.ACCEPTED):
+                report.unknown(ConditionType.ACCEPTED, reason_of(wait, Reason.PROGRESSING), wait.message)
             report.unknown(ConditionType.APPLIED, reason_of(wait, Reason.PROGRESSING), wait.message)
             return await self._finish(report, spec, None, Outcome("waiting", wait.retry_after))
         except DatabaseFault as fault:

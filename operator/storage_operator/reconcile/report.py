@@ -22,7 +22,6 @@ from storage_operator.resources.kinds import Kind
 from storage_operator.resources.metadata import Metadata
 from storage_operator.world import Body, World
 
-
 _REASONS = {reason.value: reason for reason in Reason}
 
 
@@ -61,6 +60,10 @@ class Report:
     def unknown(self, type_: ConditionType, reason: Reason, message: str) -> None:
         """Nobody could look."""
         self._put(type_, ConditionStatus.UNKNOWN, reason, message)
+
+    def told(self, type_: ConditionType) -> bool:
+        """Whether this reconcile has said something about the condition."""
+        return type_ in self._fresh
 
     def keep(self, type_: ConditionType) -> None:
         """What was found before holds for this generation too: nothing that it depends on changed."""

@@ -140,6 +140,8 @@ class TenantReconciler:
             self._refused(report, refusal)
             return await self._finish(report, spec, None, Outcome("refused", REFUSED_SECONDS))
         except Waiting as wait:
+            if not report.told(ConditionType.ACCEPTED):
+                report.unknown(ConditionType.ACCEPTED, reason_of(wait, Reason.PROGRESSING), wait.message)
             report.unknown(ConditionType.PROVISIONED, reason_of(wait, Reason.PROGRESSING), wait.message)
             return await self._finish(report, spec, None, Outcome("waiting", wait.retry_after))
         except DatabaseFault as fault:
