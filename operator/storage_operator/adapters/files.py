@@ -20,11 +20,14 @@ from typing import Any
 import yaml
 
 from storage_operator.errors import SecretNotOurs, UserError
+from storage_operator.resources.faults import shown
 from storage_operator.resources.kinds import GROUP, Kind
 from storage_operator.world import FINALIZER, Body, EventType, Key, SecretObject
 
 MANIFEST_BYTES_MAX = 4 * 1024 * 1024
 DEFAULT_NAMESPACE = "default"
+TEMPORARY_PREFIX = ".unfinished-"
+_FILE_NAME_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ def _documents(file: Path) -> list[Mapping[str, Any]]:
         if file.stat().st_size > MANIFEST_BYTES_MAX:
             raise UserError(f"{file} is larger than {MANIFEST_BYTES_MAX} bytes", "manifests are small", "split it")
         loaded = [each for each in yaml.safe_load_all(file.read_text("utf-8")) if each is not None]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: a date that is none, text that is no UTF-8
         problem = str(getattr(error, "problem", None) or error).splitlines()[0]
         mark = getattr(error, "problem_mark", None)
         place = f" (line {mark.line + 1})" if mark is not None else ""
@@ -93,10 +96,13 @@ def _place(
     if kind == "Secret":
         secrets[namespace, name] = _secret_data(file, document)
     elif kind == "Namespace":
-        namespaces[name] = dict(metadata.get("labels") or {})
+        labels = metadata.get("labels") or {}
+        if not isinstance(labels, Mapping):
+            raise UserError(f"cannot use {file}", "a Namespace's labels are not an object", "correct the YAML")
+        namespaces[name] = {str(label): str(value) for label, value in labels.items()}
     elif str(document.get("apiVersion", "")).startswith(f"{GROUP}/"):
-        if kind not in set(Kind):
-            raise UserError(f"cannot use {file}", f"{GROUP} has no kind {kind!r}", f"kinds are: {', '.join(Kind)}")
+        if not isinstance(kind, str) or kind not in set(Kind):
+            raise UserError(f"cannot use {file}", f"{GROUP} has no kind {shown(kind)}", f"kinds are: {', '.join(Kind)}")
         uid = hashlib.sha256(f"{kind}/{namespace}/{name}".encode()).hexdigest()[:32]
         body = {**document, "metadata": {**metadata, "uid": uid, "generation": 1}}
         bodies[Key(Kind(kind), namespace, name)] = body
@@ -133,6 +139,9 @@ class FilesWorld:
         self._on_event = on_event
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # A run that was killed while it wrote leaves its unfinished file, which may hold a credential.
+            for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
+                leftover.unlink(missing_ok=True)
         for body in manifests.bodies:
             key = Key.of(body)
             status = self._load(self._status_path(key))
@@ -241,14 +250,12 @@ class FilesWorld:
         return tuple(self._written.values())
 
     def _secret_path(self, namespace: str, name: str) -> Path | None:
-        return None if self._folder is None else self._folder / f"secret.{namespace}.{name}.json"
+        return None if self._folder is None else self._folder / _file_name("secret", namespace, name)
 
     def _status_path(self, key: Key) -> Path | None:
-        return (
-            None
-            if self._folder is None
-            else self._folder / f"status.{key.kind.lower()}.{key.namespace}.{key.name}.json"
-        )
+        if self._folder is None:
+            return None
+        return self._folder / _file_name(f"status.{key.kind.lower()}", key.namespace, key.name)
 
     def _load_secret(self, namespace: str, name: str) -> SecretObject | None:
         kept = self._load(self._secret_path(namespace, name))
@@ -269,7 +276,15 @@ class FilesWorld:
     @staticmethod
     def _store(path: Path, content: Mapping[str, Any]) -> None:
         """Replace a file at once and never let it be readable by others."""
-        handle, temporary = tempfile.mkstemp(dir=path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump(content, file, indent=2, sort_keys=True)
         Path(temporary).replace(path)
+
+
+def _file_name(prefix: str, namespace: str, name: str) -> str:
+    """Name a file of one object; names that no file system takes are cut and told apart by a hash."""
+    whole = f"{prefix}.{namespace}.{name}"
+    if len(whole) > _FILE_NAME_MAX:
+        whole = f"{whole[:_FILE_NAME_MAX]}.{hashlib.sha256(whole.encode()).hexdigest()[:16]}"
+    return f"{whole}.json"

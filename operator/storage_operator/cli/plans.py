@@ -8,6 +8,7 @@ from typing import Any
 from storage_operator.adapters.postgres import components as component_database
 from storage_operator.adapters.postgres import tenants as tenant_database
 from storage_operator.adapters.postgres.faults import DatabaseFault
+from storage_operator.adapters.postgres.installation import PROTECTION_KINDS
 from storage_operator.adapters.postgres.migrator import migration_status
 from storage_operator.adapters.postgres.rendering import plan_text
 from storage_operator.cli.database import RELEASE
@@ -88,8 +89,22 @@ async def contact(workspace: Workspace, key: Key) -> list[Change]:
     options = RunOptions(release=RELEASE, target=spec.migrations.target_version)
     plan = await migration_status(tended.conninfo, spec.schema, options)
     tended.serving = not plan.pending
+    breaches = await _breaches(key, tended) if tended.serving else []
+    tended.sound = not any(change.failed for change in breaches)
     why = f"the schema is at version {plan.current} of {plan.target}"
-    return [Change(key, f"ApplyMigration {each.label}", why, {"migration": each.label}) for each in plan.pending]
+    return [
+        *(Change(key, f"ApplyMigration {each.label}", why, {"migration": each.label}) for each in plan.pending),
+        *breaches,
+    ]
+
+
+async def _breaches(key: Key, tended: Tended) -> list[Change]:
+    """Say what the audit finds: lost policies are put right by a run, everything else needs a person first."""
+    return [
+        Change(key, f"{'Repair' if mended else ''}{each.kind}", f"{each.object}: {each.detail}", {}, failed=not mended)
+        for each in await tended.installation.audit()
+        for mended in (tended.repairs and each.kind in PROTECTION_KINDS,)
+    ]
 
 
 async def _component(workspace: Workspace, key: Key) -> list[Change]:
