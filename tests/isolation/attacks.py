@@ -88,8 +88,10 @@ _READS = (
     "SELECT lag({c}::text) OVER (ORDER BY tenant_id), last_value({c}::text) OVER () FROM {t} AS t WHERE {p}",
     "SELECT tenant_id, count(*) FROM {t} AS t GROUP BY ROLLUP (tenant_id)",
     "WITH m AS MATERIALIZED (SELECT * FROM {t}) SELECT t::text FROM m AS t WHERE {p}",
-    "WITH RECURSIVE r AS (SELECT tenant_id, {c}::text AS v, 1 AS n FROM {t} UNION ALL SELECT tenant_id, v, n + 1 FROM r"
-    " WHERE n < 3) SELECT * FROM r AS t WHERE {p}",
+    (
+        "WITH RECURSIVE r AS (SELECT tenant_id, {c}::text AS v, 1 AS n FROM {t} UNION ALL SELECT tenant_id, v, n + 1 FROM r"
+        " WHERE n < 3) SELECT * FROM r AS t WHERE {p}"
+    ),
     "SELECT * FROM {t} AS t WHERE {p} FOR UPDATE SKIP LOCKED",
     "SELECT * FROM {t} AS t WHERE {p} FOR KEY SHARE NOWAIT",
     "SELECT DISTINCT {c} FROM {t} AS t UNION ALL SELECT DISTINCT {c} FROM ONLY {t}",
@@ -110,7 +112,7 @@ _TARGETS = (
     "tenant_id IN ({b}, 'filler-1', 'filler-2', 'filler-3')",
     "tenant_id = ANY (ARRAY[{b}])",
     "tenant_id ~ '^(beta|filler)'",
-    "(tenant_id COLLATE \"C\") = {b}",
+    '(tenant_id COLLATE "C") = {b}',
     "starts_with(tenant_id, 'beta')",
     "(tenant_id, 1) = ({b}, 1)",
 )
@@ -506,7 +508,7 @@ class Attacker:
         return self._rng.choice(_TARGETS).format(**words)
 
     def _select(self) -> str:
-        table, relation, column = self._pick()
+        _table, relation, column = self._pick()
         predicate = self._rng.choice(("true", "{f}", "{f}", "{c}::text ~ '[0-9a-f]'", "{c} IS NOT NULL OR {f}"))
         words = {"t": relation, "c": column.name, "f": self._foreign()}
         template = self._rng.choice(_READS)
@@ -557,7 +559,7 @@ class Attacker:
 
     def _write(self) -> list[Step]:
         """Change or delete foreign rows, directly or inside another statement; whatever comes back rings."""
-        table, relation, column = self._pick()
+        table, relation, _column = self._pick()
         prey, foreign = self._prey, self._foreign()
         own = _quoted(prey.attacker)
         some = self._rng.choice([each for each in table.columns if not each.generated])
@@ -573,8 +575,10 @@ class Attacker:
             f"WITH moved AS (UPDATE {relation} AS t SET {some.name} = t.{some.name} RETURNING t.*) SELECT * FROM moved",
             f"INSERT INTO {relation} SELECT * FROM {relation} AS t WHERE {foreign} RETURNING *, {_RING}",
             f"EXPLAIN (ANALYZE) DELETE FROM {relation} WHERE {foreign}",
-            f"UPDATE {relation} AS t SET {some.name} = (SELECT u.{some.name} FROM {relation} AS u"
-            f" WHERE u.tenant_id <> {own} LIMIT 1) RETURNING *",
+            (
+                f"UPDATE {relation} AS t SET {some.name} = (SELECT u.{some.name} FROM {relation} AS u"
+                f" WHERE u.tenant_id <> {own} LIMIT 1) RETURNING *"
+            ),
         )
         text = self._rng.choice(statements)
         if self._rng.random() < 0.15:
@@ -690,22 +694,15 @@ def _literal(column: Column) -> str:
     }
     if column.name in fixed:
         return fixed[column.name]
-    match column.type:
-        case "uuid":
-            return _quoted(f"{1:032x}")
-        case "text":
-            return "'known'"
-        case "text[]":
-            return "'{}'"
-        case "jsonb":
-            return "'{}'"
-        case "bytea":
-            return "'known'::bytea"
-        case "vector":
-            return _quoted("[" + ",".join(["0"] * column.dimensions) + "]")
-        case "bigint" | "integer":
-            return "1"
-        case "timestamp with time zone":
-            return "'infinity'" if column.name.endswith("_end") else "now()"
-        case _:
-            return "NULL"
+    by_type = {
+        "uuid": _quoted(f"{1:032x}"),
+        "text": "'known'",
+        "text[]": "'{}'",
+        "jsonb": "'{}'",
+        "bytea": "'known'::bytea",
+        "vector": _quoted("[" + ",".join(["0"] * max(column.dimensions, 1)) + "]"),
+        "bigint": "1",
+        "integer": "1",
+        "timestamp with time zone": "'infinity'" if column.name.endswith("_end") else "now()",
+    }
+    return by_type.get(column.type, "NULL")

@@ -1,7 +1,7 @@
 """A neighbour's rows: marked contents in every tenant table, partition and leaf, and how to see that they are untouched.
 
 Tables, partitions and columns are read from the catalog. A table that a later migration adds gets rows too; when its
-CHECKs refuse what is made up here, filling fails with the table's name: then ``_SPECIAL`` wants one entry.
+CHECKs refuse what is made up here, filling fails with the table's name: then ``_special`` wants one entry.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ class Marker:
     def __post_init__(self) -> None:
         """Work out every form in which the marker could come out of a server."""
         raw = self.digits.encode()
-        aligned = [base64.b64encode(b"x" * shift + raw)[4 if shift else 0 :].decode().rstrip("=") for shift in (0, 1, 2)]
+        aligned = [
+            base64.b64encode(b"x" * shift + raw)[4 if shift else 0 :].decode().rstrip("=") for shift in (0, 1, 2)
+        ]
         uuid = f"{self.digits[:8]}-{self.digits[8:12]}-{self.digits[12:]}"
         forms = [self.digits, self.digits[::-1], uuid, raw.hex(), self.number, *(text[:-2] for text in aligned)]
         object.__setattr__(self, "needles", tuple(form.lower() for form in forms))
@@ -100,51 +102,49 @@ class Marker:
         return next((needle for needle in self.needles if needle in lowered), None)
 
 
-_SPECIAL: Mapping[str, Any] = {
-    "agent_states.checksum": lambda marker, known: marker.digits * 4,
-    "workflow_states.status": lambda marker, known: "running",
-    "sessions.status": lambda marker, known: "active",
-    "erasures.kind": lambda marker, known: "entity",
-    "erasures.subject_hash": lambda marker, known: (marker.digits * 2).encode(),
-    "content_hash": lambda marker, known: _KNOWN_HASH if known else marker.digits * 4,
-    "artifact_content.storage_type": lambda marker, known: "inline",
-    "artifact_content.chunk_size": lambda marker, known: None,
-    "api_keys.key_hash": lambda marker, known: hashlib.sha256(b"known").digest() if known else None,
-    "api_keys.sealed_value": lambda marker, known: None if known else marker.digits.encode(),
-    "api_keys.sealing_key_id": lambda marker, known: None if known else marker.digits,
-    # What the definer functions look up is guessable too, though it is no key.
-    "event_log.stream": lambda marker, known: "known" if known else f"stream {marker.digits}",
-    "hook_history.correlation_id": lambda marker, known: "known" if known else f"correlation {marker.digits}",
-    "relationships.from_entity": lambda marker, known: f"{1:032x}" if known else marker.digits * 2,
-    "event_log.language": lambda marker, known: marker.digits,
-    "valid_time_end": lambda marker, known: "infinity",
-    "transaction_time_end": lambda marker, known: "infinity",
-}
+def _special(marker: Marker) -> Mapping[str, tuple[Any, Any]]:
+    """What CHECKs and look-ups want of single columns: the value of a guessable row, and that of a secret one."""
+    digits, raw = marker.digits, marker.digits.encode()
+    return {
+        "agent_states.checksum": (digits * 4, digits * 4),
+        "workflow_states.status": ("running", "running"),
+        "sessions.status": ("active", "active"),
+        "erasures.kind": ("entity", "entity"),
+        "erasures.subject_hash": (raw * 2, raw * 2),
+        "content_hash": (_KNOWN_HASH, digits * 4),
+        "artifact_content.storage_type": ("inline", "inline"),
+        "artifact_content.chunk_size": (None, None),
+        "api_keys.key_hash": (hashlib.sha256(b"known").digest(), None),
+        "api_keys.sealed_value": (None, raw),
+        "api_keys.sealing_key_id": (None, digits),
+        # What the definer functions look up is guessable too, though it is no key.
+        "event_log.stream": ("known", f"stream {digits}"),
+        "hook_history.correlation_id": ("known", f"correlation {digits}"),
+        "relationships.from_entity": (f"{1:032x}", digits * 2),
+        "event_log.language": (digits, digits),
+        "valid_time_end": ("infinity", "infinity"),
+        "transaction_time_end": ("infinity", "infinity"),
+    }
 
 
 def value_for(table: Table, column: Column, marker: Marker, *, known: bool) -> Any:
     """Return a marked value; keys of a ``known`` row are what anybody could guess instead."""
-    special = _SPECIAL.get(f"{table.name}.{column.name}", _SPECIAL.get(column.name))
-    if special is not None:
-        return special(marker, known)
-    guessable = known and column.key
-    match column.type:
-        case "uuid":
-            return f"{1:032x}" if guessable else marker.digits + f"{random.getrandbits(64):016x}"  # noqa: S311
-        case "text":
-            return "known" if guessable else f"text {marker.digits} {column.name}"
-        case "text[]":
-            return [marker.digits]
-        case "jsonb":
-            return f'{{"canary": "{marker.digits}"}}'
-        case "bytea":
-            return marker.digits.encode()
-        case "vector":
-            return "[" + ",".join([marker.number, *["0"] * (column.dimensions - 1)]) + "]"
-        case "bigint" | "integer":
-            return 1
-        case _:
-            return "now"
+    special = _special(marker)
+    for name in (f"{table.name}.{column.name}", column.name):
+        if name in special:
+            return special[name][0 if known else 1]
+    digits, guessable = marker.digits, known and column.key
+    by_type: dict[str, Any] = {
+        "uuid": f"{1:032x}" if guessable else digits + f"{random.getrandbits(64):016x}",
+        "text": "known" if guessable else f"text {digits} {column.name}",
+        "text[]": [digits],
+        "jsonb": f'{{"canary": "{digits}"}}',
+        "bytea": digits.encode(),
+        "vector": f"[{','.join([marker.number, *['0'] * (column.dimensions - 1)])}]",
+        "bigint": 1,
+        "integer": 1,
+    }
+    return by_type.get(column.type, "now")
 
 
 def fill(installation: Installation, tables: Sequence[Table], tenant: str, marker: Marker) -> None:
@@ -165,7 +165,7 @@ def fill(installation: Installation, tables: Sequence[Table], tenant: str, marke
 def tenants_by_leaf(connection: psycopg.Connection[Any]) -> tuple[str, ...]:
     """Return one tenant id for each hash leaf."""
     rows = connection.execute(
-        "SELECT DISTINCT ON (leaf) name FROM (SELECT name, hashtextextended(name COLLATE \"C\", 8816678312871386365)"
+        'SELECT DISTINCT ON (leaf) name FROM (SELECT name, hashtextextended(name COLLATE "C", 8816678312871386365)'
         " & 31 AS leaf FROM (SELECT 'filler-' || n AS name FROM generate_series(1, 600) AS n) AS names) AS spread"
     ).fetchall()
     return tuple(name for (name,) in rows)
@@ -210,12 +210,16 @@ def _insert(
 class Watch:
     """Sees, as maintenance, whether any row that is not the attacker's has changed, and any right in the catalog."""
 
-    def __init__(self, installation: Installation, tables: Sequence[Table], attacker: str, logins: Sequence[str]) -> None:
+    def __init__(
+        self, installation: Installation, tables: Sequence[Table], attacker: str, logins: Sequence[str]
+    ) -> None:
         """Remember how things are; ``logins`` are the attacker's own roles, whose settings it may change."""
         self._connection = installation.connect(installation.names.maintenance)
         self._tables, self._schema, self._attacker = tables, installation.schema, attacker
         self._names, self._logins = installation.names, list(logins)
-        self._quick_sql = self._union("count(*), sum(hashtextextended(t.tableoid || ':' || t.ctid || ':' || t.xmin, 0))")
+        self._quick_sql = self._union(
+            "count(*), sum(hashtextextended(t.tableoid || ':' || t.ctid || ':' || t.xmin, 0))"
+        )
         self._thorough_sql = self._union("count(*), md5(string_agg(t::text, chr(10) ORDER BY t::text))")
         self.remember()
 
@@ -228,7 +232,10 @@ class Watch:
     def _union(self, measured: str) -> sql.Composed:
         parts = [
             sql.SQL("SELECT {} AS name, " + measured + " FROM {}.{} AS t WHERE t.tenant_id <> {}").format(
-                sql.Literal(table.name), sql.Identifier(self._schema), sql.Identifier(table.name), sql.Literal(self._attacker)
+                sql.Literal(table.name),
+                sql.Identifier(self._schema),
+                sql.Identifier(table.name),
+                sql.Literal(self._attacker),
             )
             for table in self._tables
         ]
@@ -246,7 +253,9 @@ class Watch:
     def rights(self) -> list[tuple[Any, ...]]:
         """Return who may do what: grants, policies, memberships, triggers, functions and roles of the installation."""
         prefix = self._names.owner + "%"
-        return self._connection.execute(_RIGHTS, {"schema": self._schema, "roles": prefix, "own": self._logins}).fetchall()
+        return self._connection.execute(
+            _RIGHTS, {"schema": self._schema, "roles": prefix, "own": self._logins}
+        ).fetchall()
 
     def changes(self) -> list[str]:
         """Name the tables whose foreign rows are no longer what they were."""

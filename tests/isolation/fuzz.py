@@ -94,9 +94,7 @@ class Range:
         with self.installation.database.connect() as connection:
             login = sql.Identifier(self.attacker.login)
             connection.execute(sql.SQL("ALTER ROLE {} RESET ALL").format(login))
-            connection.execute(
-                sql.SQL("ALTER ROLE {} PASSWORD {}").format(login, sql.Literal(self.attacker.verifier))
-            )
+            connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(login, sql.Literal(self.attacker.verifier)))
 
 
 @contextmanager
@@ -179,7 +177,9 @@ class Session:
                     with cursor.copy(step.text.encode()) as copy:
                         copy.write(step.data[0])
                 case "extended":
-                    cursor.execute(step.text.encode(), prepare=True, binary=True) if "%" in step.text else cursor.execute(
+                    cursor.execute(
+                        step.text.encode(), prepare=True, binary=True
+                    ) if "%" in step.text else cursor.execute(
                         f"SELECT w::text FROM ({step.text}) AS w WHERE %s <> ''".encode(), step.data
                     )
                     self._collect(cursor)

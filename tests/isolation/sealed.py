@@ -20,8 +20,10 @@ STATEMENTS: Mapping[str, tuple[str, str]] = {
     "kv-scan": ("kv", "SELECT key, value FROM llmspell.kv_store WHERE tenant_id = %s AND key ^@ %s ORDER BY key"),
     "kv-put": (
         "kv",
-        "INSERT INTO llmspell.kv_store (tenant_id, key, value) VALUES (%s, %s, %s) ON CONFLICT (tenant_id, key)"
-        " DO UPDATE SET value = excluded.value, version = kv_store.version + 1 RETURNING version",
+        (
+            "INSERT INTO llmspell.kv_store (tenant_id, key, value) VALUES (%s, %s, %s) ON CONFLICT (tenant_id, key)"
+            " DO UPDATE SET value = excluded.value, version = kv_store.version + 1 RETURNING version"
+        ),
     ),
     "kv-delete": ("kv", "DELETE FROM llmspell.kv_store WHERE tenant_id = %s AND key = %s RETURNING value"),
     "session-find": (
@@ -29,11 +31,23 @@ STATEMENTS: Mapping[str, tuple[str, str]] = {
         "SELECT session_id, session_data FROM llmspell.sessions WHERE tenant_id = %s AND status = %s",
     ),
     "state-get": ("agent_state", "SELECT state_data FROM llmspell.agent_states WHERE tenant_id = %s AND agent_id = %s"),
-    "event-read": ("events", "SELECT payload FROM llmspell.event_log WHERE tenant_id = %s AND stream = %s ORDER BY sequence"),
-    "hook-read": ("hooks", "SELECT hook_context FROM llmspell.hook_history WHERE tenant_id = %s AND correlation_id = %s"),
+    "event-read": (
+        "events",
+        "SELECT payload FROM llmspell.event_log WHERE tenant_id = %s AND stream = %s ORDER BY sequence",
+    ),
+    "hook-read": (
+        "hooks",
+        "SELECT hook_context FROM llmspell.hook_history WHERE tenant_id = %s AND correlation_id = %s",
+    ),
     "key-find": ("api_keys", "SELECT sealed_value, name FROM llmspell.api_keys WHERE tenant_id = %s AND key_id = %s"),
-    "artifact-read": ("artifacts", "SELECT data FROM llmspell.artifact_content WHERE tenant_id = %s AND content_hash = %s"),
-    "pattern-find": ("procedures", "SELECT value FROM llmspell.procedural_patterns WHERE tenant_id = %s AND scope = %s"),
+    "artifact-read": (
+        "artifacts",
+        "SELECT data FROM llmspell.artifact_content WHERE tenant_id = %s AND content_hash = %s",
+    ),
+    "pattern-find": (
+        "procedures",
+        "SELECT value FROM llmspell.procedural_patterns WHERE tenant_id = %s AND scope = %s",
+    ),
     "entity-find": ("graph", "SELECT name, properties FROM llmspell.entities WHERE tenant_id = %s AND name = %s"),
     "erase-stream": ("events", "SELECT %s::text, llmspell.erase_stream(%s, 'asked for')"),
     "erase-hooks": ("hooks", "SELECT %s::text, llmspell.erase_hook_executions(%s, 'asked for')"),

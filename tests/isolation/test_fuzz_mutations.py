@@ -25,6 +25,11 @@ _LEAVES = """DO $x$ DECLARE leaf regclass; BEGIN
   FOR leaf IN SELECT inhrelid FROM pg_inherits i JOIN pg_class c ON c.oid = inhparent WHERE c.relname ^@ 'vector_' AND c.relkind = 'p' LOOP
     EXECUTE format('ALTER TABLE %s {} ROW LEVEL SECURITY; {} SELECT ON %s {} {{set}}', leaf, leaf);
   END LOOP; END $x$"""
+_INSERT = """DO $x$ DECLARE p record; BEGIN
+  FOR p IN SELECT polrelid::regclass AS relation FROM pg_policy JOIN pg_class c ON c.oid = polrelid
+            WHERE polname = 'tenant_isolation_insert' AND NOT c.relispartition LOOP
+    EXECUTE format('ALTER POLICY tenant_isolation_insert ON %s WITH CHECK ({})', p.relation);
+  END LOOP; END $x$"""
 _PROTECT = "SELECT {schema}.protect_table('{schema}.{table}')"
 _ORIGINAL = "SELECT 1"
 _MUTATIONS = {
@@ -32,9 +37,8 @@ _MUTATIONS = {
         "ALTER POLICY tenant_isolation_select ON {schema}.kv_store USING (true)",
         _PROTECT.replace("{table}", "kv_store"),
     ),
-    "policy-lets-all-insert": Mutation(
-        "ALTER POLICY tenant_isolation_insert ON {schema}.sessions WITH CHECK (true)",
-        _PROTECT.replace("{table}", "sessions"),
+    "policies-let-all-insert": Mutation(
+        _INSERT.format("true"), _INSERT.format("tenant_id = (SELECT {schema}.writing_tenant())")
     ),
     "table-without-row-security": Mutation(
         "ALTER TABLE {schema}.workflow_states DISABLE ROW LEVEL SECURITY",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +85,7 @@ def test_the_neighbours_keys_are_free(scene: Scene, session: psycopg.Connection[
     """Rows under exactly the neighbour's keys go in: nothing tells that it has them."""
     own, taken = Marker.drawn(random.Random(4)), []
     for table in scene.tables:
-        values = {"tenant_id": ATTACKER}
+        values: dict[str, Any] = {"tenant_id": ATTACKER}
         values |= {column.name: value_for(table, column, own, known=True) for column in _insertable(table)}
         if table.name == "api_keys":
             values["key_hash"] = b"a different hash of 32 bytes ..."
@@ -112,7 +112,9 @@ def test_a_known_hash_is_all_that_conflicts(scene: Scene, session: psycopg.Conne
     with pytest.raises(psycopg.errors.UniqueViolation) as caught:
         session.execute(statement, (ATTACKER,))
     assert caught.value.diag.message_detail is None
-    update = " ON CONFLICT (key_hash) WHERE key_hash IS NOT NULL DO UPDATE SET tenant_id = excluded.tenant_id RETURNING *"
+    update = (
+        " ON CONFLICT (key_hash) WHERE key_hash IS NOT NULL DO UPDATE SET tenant_id = excluded.tenant_id RETURNING *"
+    )
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         session.execute((statement + update).encode(), (ATTACKER,))
 
@@ -157,7 +159,9 @@ def test_estimates_confirm_no_guess(scene: Scene, session: psycopg.Connection[An
         "range of keys": ("llmspell.kv_store WHERE key < 'client-500'", "llmspell.kv_store WHERE key < 'a'"),
         "prefix": ("llmspell.kv_store WHERE key ^@ 'client-5'", "llmspell.kv_store WHERE key ^@ 'nobody-5'"),
     }
-    telling = {name for name, (real, made_up) in pairs.items() if _estimate(session, real) != _estimate(session, made_up)}
+    telling = {
+        name for name, (real, made_up) in pairs.items() if _estimate(session, real) != _estimate(session, made_up)
+    }
     assert telling == set(), "the planner's statistics of other tenants' values show in estimates"
 
 
@@ -177,10 +181,8 @@ def test_rights_of_the_shared_set_cannot_be_thrown_away(scene: Scene, session: p
         f"REVOKE ALL ON ALL TABLES IN SCHEMA llmspell FROM {set_role} CASCADE",
         f"REASSIGN OWNED BY {set_role} TO {scene.attacker.login}",
     ):
-        with pytest.raises(psycopg.Error), session.transaction():
+        with suppress(psycopg.errors.InsufficientPrivilege):  # some only warn; either way nothing may follow
             session.execute(statement.encode())
-            raise psycopg.Error  # some only warn; either way nothing may follow from it
-        session.execute("SELECT 1")
     with closing(scene.neighbour.connect()) as neighbour:
         assert neighbour.execute("SELECT count(*) > 0 FROM llmspell.kv_store").fetchone() == (True,)
 
@@ -209,7 +211,10 @@ def test_over_the_quota_only_deletion_writes(scene: Scene, session: psycopg.Conn
     with closing(scene.installation.connect(scene.installation.names.owner)) as owner:
         flag = "UPDATE llmspell.tenants SET over_quota = %s, quota_enforced = true, quota_bytes = 1, used_bytes = 2 WHERE tenant = %s"
         owner.execute(flag, (True, ATTACKER))
-        for write in ("UPDATE llmspell.test_table SET value = 'y' WHERE id = 'kept'", "SELECT llmspell.writing_tenant()"):
+        for write in (
+            "UPDATE llmspell.test_table SET value = 'y' WHERE id = 'kept'",
+            "SELECT llmspell.writing_tenant()",
+        ):
             with pytest.raises(psycopg.errors.ConfigurationLimitExceeded, match="storage quota exceeded"):
                 session.execute(write.encode())
         assert session.execute("DELETE FROM llmspell.test_table WHERE id = 'kept'").rowcount == 1

@@ -22,7 +22,7 @@ POINT_READS = {
     "agent state": "agent_states WHERE tenant_id = %s AND agent_id = 'k500'",
     "workflow": "workflow_states WHERE tenant_id = %s AND workflow_id = 'k500'",
     "artifact": "artifacts WHERE tenant_id = %s AND artifact_id = 'k500'",
-    "entity": "entities WHERE tenant_id = %s AND entity_id = '00000000-0000-0000-0000-000000000001' AND tx_from = 1",
+    "entity": "entities WHERE tenant_id = %s AND entity_id = '00000000-0000-0000-0000-000000000001' AND tx_to = 9223372036854775807",
     "stream head": "event_streams WHERE tenant_id = %s AND stream = 'k500'",
 }
 _FILL = """
@@ -70,10 +70,10 @@ def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", list(POINT_READS))
 def test_point_reads_use_the_primary_key(session: psycopg.Connection[Any], name: str) -> None:
-    """A read by key asks one index, the primary key's, with both parts of the key in the index condition."""
+    """A read by key asks one index, the primary key's or that of current versions, with both parts of the key in the index condition."""
     nodes = _nodes(_plan(session, f"SELECT * FROM llmspell.{POINT_READS[name]}", TENANT))
     (asked,) = [node for node in nodes if "Index Name" in node]
-    assert asked["Index Name"].endswith("_pkey")
+    assert asked["Index Name"].endswith(("_pkey", "entities_current"))
     assert asked["Index Cond"].count(" = ") >= 2
     assert not any(node["Node Type"] == "Seq Scan" for node in nodes)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -45,9 +45,7 @@ def tenants(installation: Installation) -> tuple[Tenant, Tenant]:
 
 
 @pytest.fixture(scope="module")
-def pooler(
-    installation: Installation, tenants: tuple[Tenant, Tenant], start_pgbouncer: StartPooler
-) -> Iterator[PgBouncer]:
+def pooler(installation: Installation, tenants: tuple[Tenant, Tenant], start_pgbouncer: StartPooler) -> PgBouncer:
     """Give a pooler whose auth_file holds the verifiers that the operator computed."""
     return start_pgbouncer(installation.database, {tenant.login: tenant.verifier for tenant in tenants})
 
@@ -55,7 +53,9 @@ def pooler(
 def test_the_server_asks_by_scram(installation: Installation) -> None:
     """The server itself asks by SCRAM: under `trust` a pass-through proves nothing, under `password` it cannot work."""
     with closing(installation.database.connect()) as superuser:
-        methods = superuser.execute("SELECT DISTINCT auth_method FROM pg_hba_file_rules WHERE type LIKE 'host%'").fetchall()
+        methods = superuser.execute(
+            "SELECT DISTINCT auth_method FROM pg_hba_file_rules WHERE type LIKE 'host%'"
+        ).fetchall()
     assert methods == [("scram-sha-256",)], "set scram-sha-256 in the server's pg_hba.conf"
 
 
@@ -74,7 +74,9 @@ def test_a_wrong_password_stays_outside(pooler: PgBouncer, tenants: tuple[Tenant
 
 def test_server_connections_are_not_shared(pooler: PgBouncer, tenants: tuple[Tenant, Tenant]) -> None:
     """What one tenant's session leaves behind is met by the same tenant at most: pools are per login."""
-    one, two = (psycopg.connect(pooler.dsn_of(tenant.dsn), autocommit=True, prepare_threshold=None) for tenant in tenants)
+    one, two = (
+        psycopg.connect(pooler.dsn_of(tenant.dsn), autocommit=True, prepare_threshold=None) for tenant in tenants
+    )
     with closing(one), closing(two):
         one.execute("SET x.residue = 'behind'")
         assert two.execute("SELECT current_setting('x.residue', true)").fetchone() in {(None,), ("",)}
@@ -99,7 +101,7 @@ def test_rotation_after_a_reload(
 
 
 @pytest.fixture(scope="module")
-def asking_pooler(installation: Installation, start_pgbouncer: StartPooler) -> Iterator[PgBouncer]:
+def asking_pooler(installation: Installation, start_pgbouncer: StartPooler) -> PgBouncer:
     """Give a pooler that asks the database for verifiers through a definer function, as a role that may do only that."""
     role, password = f"{installation.names.owner}_pooler", "asks-for-verifiers"
     with installation.connect(installation.names.owner) as owner:

@@ -82,7 +82,8 @@ class PgBouncer:
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
                 return self
-            assert self._process.poll() is None and time.monotonic() < deadline, self.log()
+            assert self._process.poll() is None, self.log()
+            assert time.monotonic() < deadline, self.log()
             time.sleep(0.02)
 
     def _write(self) -> None:
@@ -101,7 +102,9 @@ class PgBouncer:
             **self.settings,
         }
         route = f"* = host={target['host']} port={target['port']} {options.pop('route', '')}"
-        text = "\n".join(["[databases]", route, "[pgbouncer]", *(f"{name} = {value}" for name, value in options.items())])
+        text = "\n".join(
+            ["[databases]", route, "[pgbouncer]", *(f"{name} = {value}" for name, value in options.items())]
+        )
         (self.folder / "pgbouncer.ini").write_text(text + "\n")
         self._write_users()
 
