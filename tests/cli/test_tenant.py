@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import psycopg
 import pytest
 
 from tests.plugins.commandline import Cli, admin_secret, cluster, tenant, write
-from tests.plugins.installation import Installation, installation_on
+from tests.plugins.installation import Installation
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +39,20 @@ class Place:
 
 
 @pytest.fixture
-def place(cli: Cli, superuser_url: str, tmp_path: Path) -> Iterator[Place]:
+def place(cli: Cli, quick_installation: Installation, tmp_path: Path) -> Place:
     """Apply two tenants, one of each isolation mode."""
-    with installation_on(superuser_url) as made:
-        quotas = {"connections": 5, "statementTimeout": "30s", "storage": "1Gi"}
-        bodies = (
-            admin_secret(made.operator_dsn),
-            cluster(),
-            tenant("acme", quotas=quotas),
-            tenant("shut", isolation="Sealed"),
-        )
-        place = Place(made, write(tmp_path / "m", *bodies), tmp_path / "credentials")
-        ran = cli("apply", *place.files)
-        assert ran.code == 0, ran.out + ran.err
-        yield place
+    made = quick_installation
+    quotas = {"connections": 5, "statementTimeout": "30s", "storage": "1Gi"}
+    bodies = (
+        admin_secret(made.operator_dsn),
+        cluster(),
+        tenant("acme", quotas=quotas),
+        tenant("shut", isolation="Sealed"),
+    )
+    place = Place(made, write(tmp_path / "m", *bodies), tmp_path / "credentials")
+    ran = cli("apply", *place.files)
+    assert ran.code == 0, ran.out + ran.err
+    return place
 
 
 def test_list_and_show_tell_state_roles_and_sessions(cli: Cli, place: Place) -> None:

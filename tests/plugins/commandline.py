@@ -12,11 +12,13 @@ from typing import Any
 import psycopg
 import pytest
 import yaml
+from psycopg import sql
 
 from storage_operator.cli.main import run
+from storage_sql.bootstrap import Bootstrap, bootstrap
 from storage_sql.roles import RoleNames
-from tests.plugins.installation import drop_roles
-from tests.plugins.postgres import url_with
+from tests.plugins.installation import Installation, drive_on, drop_roles, installation_on
+from tests.plugins.postgres import Database, url_with
 
 VARIABLES = ("LLMSPELL_STORAGE_POSTGRES_URL", "LLMSPELL_STORAGE_OPERATOR_URL", "KUBECONFIG")
 API_VERSION = "storage.llmspell.dev/v1alpha1"
@@ -91,6 +93,36 @@ def new_database(superuser_url: str, request: pytest.FixtureRequest) -> Iterator
     drop_installation(superuser_url, name)
 
 
+@pytest.fixture(scope="module")
+def template(superuser_url: str) -> Iterator[Installation]:
+    """Give the tests of one file a migrated database that each of them gets a copy of."""
+    with installation_on(superuser_url) as made:
+        yield made
+
+
+@pytest.fixture
+def quick_installation(template: Installation, superuser_url: str) -> Iterator[Installation]:
+    """Give one test a migrated database of its own in a moment: a copy, and the same roles as the file's other tests.
+
+    Grants on a database are not copied with it, so the bootstrap runs again, which also repairs what a test broke.
+    """
+    name = f"{template.database.name}_copy"
+    copy = Database(name, url_with(superuser_url, dbname=name))
+    with psycopg.connect(superuser_url, autocommit=True) as server:
+        server.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*map(sql.Identifier, (name, template.database.name)))
+        )
+    try:
+        request = Bootstrap(template.names.installation, name, template.schema, template.operator_password)
+        drive_on(superuser_url, bootstrap(request))
+        yield Installation(copy, template.names, template.schema, template.operator_password)
+    finally:
+        with psycopg.connect(superuser_url, autocommit=True) as server:
+            server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        for part in ("t", "set", "app"):
+            drop_roles(superuser_url, f"{template.names.owner}_{part}")
+
+
 def drop_installation(url: str, database: str, schema: str = "llmspell") -> None:
     """Drop a database and the roles of the installation in it, if they exist."""
     with psycopg.connect(url, autocommit=True) as server:
@@ -101,7 +133,7 @@ def drop_installation(url: str, database: str, schema: str = "llmspell") -> None
                 "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %s", (schema,)
             ).fetchone()
         names = None if row is None else RoleNames.from_schema_comment(row[0])
-        server.execute(psycopg.sql.SQL("DROP DATABASE {} WITH (FORCE)").format(psycopg.sql.Identifier(database)))
+        server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database)))
     if names is not None:
         drop_roles(url, names.owner)
 

@@ -119,6 +119,15 @@ def _secret_data(file: Path, document: Mapping[str, Any]) -> dict[str, bytes]:
     return data
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a run that was killed while it wrote left behind: such a file may hold a credential.
+
+    Only for whoever works on the folder alone; another run's file that is being written looks the same.
+    """
+    for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        leftover.unlink(missing_ok=True)
+
+
 class FilesWorld:
     """Implements ``World`` over loaded manifests and a folder for what a reconcile writes."""
 
@@ -139,9 +148,6 @@ class FilesWorld:
         self._on_event = on_event
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # A run that was killed while it wrote leaves its unfinished file, which may hold a credential.
-            for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
-                leftover.unlink(missing_ok=True)
         for body in manifests.bodies:
             key = Key.of(body)
             status = self._load(self._status_path(key))

@@ -234,7 +234,8 @@ class Stage:
     def _prepare(self, database: str) -> Prepared:
         conninfo = conninfo_of(self.environment.postgres_url(), SUPERUSER_VARIABLE)
         prepared = output.run(prepare(conninfo, Request(database, SCHEMA, reset=True)))
-        print(f"Database {database}: bootstrapped; from here on nothing runs as a superuser.")
+        made = prepared.bootstrapped.names.installation
+        print(f"Database {database} is bootstrapped (installation {made}); from here on nothing runs as a superuser.")
         return prepared
 
     def _start_operator(self) -> process.ProcessMark:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from storage_operator.adapters.files import FilesWorld, Manifests, load
+from storage_operator.adapters.files import FilesWorld, Manifests, load, remove_unfinished
 from storage_operator.cli import output
 from storage_operator.cli.database import OPERATOR_VARIABLE, RELEASE, conninfo_of
 from storage_operator.devenv.locations import exclusive
@@ -274,6 +274,7 @@ def locked(folder: Path | None) -> Iterator[None]:
     if mode & 0o077:
         output.note(f"warning: others may read the folder {output.plain(folder)}; its files stay private")
     with exclusive(folder / ".lock", lambda: output.note("waiting for another command on these manifests")):
+        remove_unfinished(folder)
         yield
 
 
