@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,6 +138,62 @@ class Scene:
         """Log in as an application does: with the DSN of its Secret."""
         return psycopg.connect(self.secret(name)["dsn"], autocommit=True)
 
+    def bring(self, name: str, dsn: str | None = None, **spec: Any) -> None:
+        """Apply a further StorageCluster, with its admin Secret when a DSN is given."""
+        self.cluster.apply(storage_cluster(self.namespace, name, f"{name}-admin", **spec))
+        if dsn is not None:
+            self.cluster.apply(admin_secret(self.namespace, dsn, f"{name}-admin"))
+
+    def burst(self, names: Sequence[str], cluster: str = "main", **spec: Any) -> None:
+        """Apply many Tenants in one request of kubectl."""
+        items = [
+            {
+                "apiVersion": "storage.llmspell.dev/v1alpha1",
+                "kind": "Tenant",
+                "metadata": {"name": name, "namespace": self.namespace},
+                "spec": {"tenantId": name, "clusterRef": {"name": cluster}, **spec},
+            }
+            for name in names
+        ]
+        self.cluster.apply({"apiVersion": "v1", "kind": "List", "items": items})
+
+    def tenants(self) -> dict[str, dict[str, Any]]:
+        """Read all Tenants of the namespace by name."""
+        bodies = self.cluster.get("-n", self.namespace, "tenants")["items"]
+        return {body["metadata"]["name"]: body for body in bodies}
+
+    def all_ready(self, names: Sequence[str], timeout: float = WAIT_SECONDS) -> None:
+        """Wait until many Tenants are Ready, with one request a look."""
+        wait_for(
+            lambda: not self.not_ready(names),
+            f"{len(names)} tenants are Ready; not yet: {self.not_ready(names)}; log:\n{self.operator.tail()}",
+            timeout,
+        )
+
+    def not_ready(self, names: Sequence[str]) -> dict[str, str]:
+        """Name the Tenants that are not Ready, with the reason of each."""
+        found = self.tenants()
+        reasons = {name: ready_of(found[name]) if name in found else "missing" for name in names}
+        return {name: reason for name, reason in reasons.items() if reason != "Ready"}
+
+
+def ready_of(body: dict[str, Any]) -> str:
+    """Return the reason of Ready; ``stale`` when it was observed at another generation."""
+    for condition in (body.get("status") or {}).get("conditions") or ():
+        if condition["type"] == "Ready":
+            current = condition["observedGeneration"] == body["metadata"]["generation"]
+            return str(condition["reason"]) if current else "stale"
+    return "none"
+
+
+def refused(dsn: str) -> bool:
+    """Tell whether the server lets nobody in by this DSN."""
+    try:
+        psycopg.connect(dsn).close()
+    except psycopg.OperationalError:
+        return True
+    return False
+
 
 @pytest.fixture(scope="module")
 def database(superuser_url: str) -> Iterator[Installation]:
@@ -147,12 +203,15 @@ def database(superuser_url: str) -> Iterator[Installation]:
 
 
 @contextmanager
-def operator_in(cluster: Cluster, namespace: str, folder: Path, **environment: str) -> Iterator[OperatorProcess]:
-    """Run the operator for one namespace, and end it whatever happens."""
+def operator_in(
+    cluster: Cluster, namespace: str, folder: Path, *, others: Sequence[str] = (), **environment: str
+) -> Iterator[OperatorProcess]:
+    """Run the operator for one namespace (and ``others``), and end it whatever happens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     command = [sys.executable, "-m", "storage_operator.cli.main", "operator", "run", "--namespace", namespace]
+    command += [part for name in others for part in ("--namespace", name)]
     command += ["--http-port", str(port), "--lease-namespace", namespace, "--log-format", "json"]
     variables = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig), **environment}
     operator = OperatorProcess(command, variables, port, folder / "operator.log")
@@ -190,16 +249,25 @@ def admin_secret(namespace: str, dsn: str, name: str = "main-admin") -> dict[str
     }
 
 
+@contextmanager
+def scene_on(
+    cluster: Cluster, database: Installation, folder: Path, *, others: Sequence[str] = (), **environment: str
+) -> Iterator[Scene]:
+    """Make a namespace whose StorageCluster ``main`` is Ready, with the operator at work."""
+    namespace = f"e2e-{database.names.installation}"
+    cluster.run("create", "namespace", namespace)
+    with operator_in(cluster, namespace, folder, others=others, **environment) as operator:
+        operator.start()
+        made = Scene(cluster, namespace, database, operator)
+        cluster.apply(storage_cluster(namespace))
+        cluster.apply(admin_secret(namespace, database.operator_dsn))
+        made.ready("storagecluster", "main")
+        yield made
+    cluster.run("delete", "namespace", namespace, "--wait=false")
+
+
 @pytest.fixture(scope="module")
 def scene(installed_crds: Cluster, database: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """Give a namespace whose StorageCluster is Ready, with the operator at work."""
-    namespace = f"e2e-{database.names.installation}"
-    installed_crds.run("create", "namespace", namespace)
-    with operator_in(installed_crds, namespace, tmp_path_factory.mktemp("operator")) as operator:
-        operator.start()
-        made = Scene(installed_crds, namespace, database, operator)
-        installed_crds.apply(storage_cluster(namespace))
-        installed_crds.apply(admin_secret(namespace, database.operator_dsn))
-        made.ready("storagecluster", "main")
+    with scene_on(installed_crds, database, tmp_path_factory.mktemp("operator")) as made:
         yield made
-    installed_crds.run("delete", "namespace", namespace, "--wait=false")
