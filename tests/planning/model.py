@@ -120,6 +120,12 @@ class ModelDatabase:
     data: dict[str, int] = field(default_factory=dict)
     sessions: dict[str, int] = field(default_factory=dict)
     touched: list[str] = field(default_factory=list)
+    versions: int = 0
+
+    def _version(self) -> int:
+        """Return a capability version that was never given before."""
+        self.versions += 1
+        return self.versions
 
     def observe(self, tenant: str, names: TenantNames) -> ObservedTenant:
         """Return what one observation shows of a tenant."""
@@ -186,7 +192,9 @@ class ModelDatabase:
             case SaveTenant(row=row, new=new):
                 self.touched.append(row.tenant)
                 assert new == (row.tenant not in self.tenants), "the primary key refuses"
-                control = self.tenants.setdefault(row.tenant, Control(row))
+                if new:
+                    self.tenants[row.tenant] = Control(row, capability=self._version())
+                control = self.tenants[row.tenant]
                 mine = (control.row.namespace, control.row.name) == (row.namespace, row.name)
                 assert mine or control.state == "retained", "an active tenant changes hands"
                 control.row, control.state = row, "active"
@@ -235,12 +243,12 @@ class ModelDatabase:
             case AdvanceCapability(tenant=tenant, previous_expires_at=until):
                 control = self.tenants[tenant]
                 control.previous, control.previous_until = control.capability, until
-                control.capability += 1
+                control.capability = self._version()
                 control.changed_at = self.now
             case RetainTenant(tenant=tenant):
                 control = self.tenants[tenant]
                 control.state, control.previous = "retained", None
-                control.capability += 1
+                control.capability = self._version()
             case DeleteRows(tenant=tenant):
                 self.data.pop(tenant, None)
             case ForgetTenant(tenant=tenant):

@@ -292,17 +292,31 @@ async def test_a_sealed_tenant_enters_with_two_capabilities_during_a_rotation(st
     assert (await stage.run(key)).result == "unchanged"
 
 
+async def test_a_capability_does_not_survive_its_tenant(stage: Stage) -> None:
+    """Who had a tenant id before, and lost it with its rows, does not enter its next owner's."""
+    await stage.tended.ensure_app()
+    key = await stage.ready("passed-on", isolation="Sealed", deletionPolicy="Delete")
+    old, dsn = stage.secret(key)["capability"].decode(), stage.dsn(key)
+    stage.world.delete(key)
+    await stage.run(key)
+    await asyncio.sleep(1.1)
+    heir = await stage.ready("passed-on", namespace="elsewhere", isolation="Sealed")
+    assert not enters(dsn, "passed-on", old)
+    assert enters(stage.dsn(heir), "passed-on", stage.secret(heir)["capability"].decode())
+
+
 async def test_a_sealed_rotation_that_lost_its_secret_keeps_the_overlap(stage: Stage) -> None:
     """A crash between the capability's advance and its Secret costs the application nothing."""
     await stage.tended.ensure_app()
     key = await stage.ready("sealed-two", isolation="Sealed")
     old, dsn = stage.secret(key)["capability"].decode(), stage.dsn(key)
     stage.superuser(
-        "UPDATE llmspell.tenants SET previous_capability_version = 1, capability_version = 2, "
+        "UPDATE llmspell.tenants SET previous_capability_version = capability_version, "
+        "capability_version = capability_version + 1, "
         "previous_capability_expires_at = now() + interval '1h' WHERE tenant = 'sealed-two'"
     )
     await stage.run(key)
-    assert stage.secret(key)["capability"].startswith(b"v2.")
+    assert stage.secret(key)["capability"].decode() != old
     assert [enters(dsn, "sealed-two", each) for each in (old, stage.secret(key)["capability"].decode())] == [True, True]
 
 

@@ -146,7 +146,8 @@ class TenantReconciler:
             return await self._finish(report, spec, None, Outcome("waiting", wait.retry_after))
         except DatabaseFault as fault:
             return await self._faulted(report, spec, fault)
-        if done.verdict is not None and not done.verdict.isolated:
+        left_as_it_is = bool(done.plan.drift) and not tended.repairs
+        if done.verdict is not None and not done.verdict.isolated and not left_as_it_is:
             return await self._finish(report, spec, done, Outcome("failed"))
         outcome = Outcome("changed" if done.plan.actions else "unchanged", self._come_back(spec, done))
         return await self._finish(report, spec, done, outcome)

@@ -87,9 +87,12 @@ _ROW = (
 )
 _STORES = "ARRAY[{% for store in stores %}{{ store }}{% if not loop.last %}, {% endif %}{% endfor %}]::text[]"
 _VALUES = ", ".join(f"{{{{ {column} }}}}" for column in _ROW)
+# A capability is derived from tenant and version alone, so that no version is ever given twice: not even to a tenant
+# whose id somebody else had before, when its row was forgotten. Seconds fit the nine digits of a version until 2057.
+_VERSION = "GREATEST(1, extract(epoch FROM clock_timestamp() - timestamptz '2026-01-01 00:00:00+00')::integer)"
 _INSERT_TENANT = (
-    f"INSERT INTO {{{{ schema }}}}.tenants (tenant, state, stores, {', '.join(_ROW)})\n"
-    f"VALUES ({{{{ tenant }}}}, 'active', {_STORES}, {_VALUES});\n"
+    f"INSERT INTO {{{{ schema }}}}.tenants (tenant, state, stores, capability_version, {', '.join(_ROW)})\n"
+    f"VALUES ({{{{ tenant }}}}, 'active', {_STORES}, {_VERSION}, {_VALUES});\n"
 )
 _UPDATE_TENANT = (
     "UPDATE {{ schema }}.tenants SET state = 'active', updated_at = now(), "
@@ -99,14 +102,17 @@ _UPDATE_TENANT = (
     + ", ".join(f"{column} = {{{{ {column} }}}}" for column in _ROW)
     + "\nWHERE tenant = {{ tenant }} AND ((namespace = {{ namespace }} AND name = {{ name }}) OR state = 'retained');\n"
 )
-_ADVANCE = """UPDATE {{ schema }}.tenants SET previous_capability_version = capability_version,
-  previous_capability_expires_at = {{ expires_at }}::timestamptz, capability_version = capability_version + 1,
-  password_changed_at = clock_timestamp(), updated_at = now() WHERE tenant = {{ tenant }};
-"""
-_RETAIN = """UPDATE {{ schema }}.tenants SET state = 'retained', capability_version = capability_version + 1,
-  previous_capability_version = NULL, previous_capability_expires_at = NULL, updated_at = now()
-WHERE tenant = {{ tenant }};
-"""
+_ADVANCE = (
+    "UPDATE {{ schema }}.tenants SET previous_capability_version = capability_version,\n"
+    "  previous_capability_expires_at = {{ expires_at }}::timestamptz,\n"
+    f"  capability_version = GREATEST(capability_version + 1, {_VERSION}),\n"
+    "  password_changed_at = clock_timestamp(), updated_at = now() WHERE tenant = {{ tenant }};\n"
+)
+_RETAIN = (
+    "UPDATE {{ schema }}.tenants SET state = 'retained', previous_capability_version = NULL,\n"
+    f"  previous_capability_expires_at = NULL, capability_version = GREATEST(capability_version + 1, {_VERSION}),\n"
+    "  updated_at = now() WHERE tenant = {{ tenant }};\n"
+)
 _CREATE_SET = """DO $set$ BEGIN
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {{ role_name }}) THEN
     CREATE ROLE {{ role }} NOLOGIN;
