@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.isolation.fuzz import attack, chosen_cases, chosen_seed, shooting_range
-from tests.plugins.installation import Installation
+from tests.plugins.installation import Installation, installation_on
 
 
 def test_hostile_sql_reaches_no_neighbour(installation: Installation) -> None:
@@ -18,6 +18,14 @@ def test_hostile_sql_reaches_no_neighbour(installation: Installation) -> None:
 def test_much_hostile_sql_reaches_no_neighbour(fresh_installation: Installation) -> None:
     """Thousands of cases come to nothing, either."""
     _prove(fresh_installation, chosen_cases(8000))
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+def test_hostile_sql_on_the_oldest_server(server16_url: str) -> None:
+    """PostgreSQL 16 keeps the same promise."""
+    with installation_on(server16_url) as made:
+        _prove(made, chosen_cases(2000))
 
 
 def _prove(installation: Installation, cases: int) -> None:
