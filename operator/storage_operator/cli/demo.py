@@ -43,6 +43,7 @@ READY_SECONDS = 180.0
 APPLY_SECONDS = 60.0
 _POLL_SECONDS = 0.5
 _KUBECTL_SECONDS = 60
+_STOP_SECONDS = 10
 _ROOT = Path(__file__).parents[3]
 MANIFESTS = _ROOT / "docs" / "tutorial" / "manifests"
 DEFINITIONS = _ROOT / "crds"
@@ -99,7 +100,7 @@ def _play(stage: Stage, *, with_cluster: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """The control plane as it is built and started by a process of its own, so that Ctrl-C ends it, too."""
+    """The control plane as it is built and started by a process group of its own, compilers included."""
 
     child: subprocess.Popen[str]
     lines: list[str]
@@ -108,9 +109,11 @@ class Build:
     def wait(self) -> None:
         """Show the progress until the control plane is up; raises ``UserError`` with its last words."""
         with ProgressLine() as progress:
+            shown = 0
             while self.child.poll() is None:
-                if self.lines:
+                if len(self.lines) > shown:
                     progress(self.lines[-1])
+                    shown = len(self.lines)
                 time.sleep(_POLL_SECONDS)
         self.reader.join(timeout=5)
         if self.child.returncode:
@@ -121,13 +124,16 @@ class Build:
 
     def stop(self) -> None:
         """End the build, and with it the compilers that it runs."""
-        if self.child.poll() is None:
-            self.child.send_signal(signal.SIGINT)
+        if self.child.poll() is not None:
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.child.pid, number)
             try:
-                self.child.wait(timeout=20)
+                self.child.wait(timeout=_STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                self.child.kill()
-                self.child.wait()
+                continue
+            return
 
 
 class Stage:
@@ -153,6 +159,7 @@ class Stage:
             stdin=subprocess.DEVNULL,
             text=True,
             errors="replace",
+            start_new_session=True,
         )
         lines: list[str] = []
         reader = threading.Thread(target=_collect, args=(child, lines), daemon=True)
