@@ -266,7 +266,9 @@ def test_two_versions_live_during_the_overlap(shared: Shared, connection: psycop
         assert _refusal(connection, "gamma-corp", old, "kv")[0] == "28000"
     finally:
         shared.owner(
-            "UPDATE llmspell.tenants SET capability_version = 1, previous_capability_version = NULL WHERE tenant = 'gamma-corp'"
+            "UPDATE llmspell.tenants SET capability_version = %s, previous_capability_version = NULL"
+            " WHERE tenant = 'gamma-corp'",
+            version - 1,
         )
 
 
