@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.plugins.controlplane import Cluster
 from tests.plugins.installation import Installation, bootstrapped_on
@@ -26,12 +27,15 @@ from tests.plugins.installation import Installation, bootstrapped_on
 WAIT_SECONDS = 60.0
 
 
-def wait_for(condition: Callable[[], Any], what: str, timeout: float = WAIT_SECONDS) -> Any:
+def wait_for(
+    condition: Callable[[], Any], what: str | Callable[[], str], timeout: float = WAIT_SECONDS, pause: float = 0.1
+) -> Any:
     """Poll until a condition holds and return its value; fail with a sentence when it never does."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
-        time.sleep(0.1)
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {timeout:g} s: {what() if callable(what) else what}")
+        time.sleep(pause)
     return value
 
 
@@ -49,7 +53,7 @@ class OperatorProcess:
         """Start it and wait until it watches."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self.command, env=self.environment, stdout=log, stderr=subprocess.STDOUT)
-        wait_for(lambda: self.answers("/readyz"), f"the operator is ready; log:\n{self.tail()}")
+        wait_for(lambda: self.answers("/readyz"), lambda: f"the operator is ready; log:\n{self.tail()}")
 
     def answers(self, path: str) -> bool:
         """Whether an endpoint answers 200."""
@@ -65,6 +69,12 @@ class OperatorProcess:
         """Return /metrics."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
             return str(answer.read().decode())
+
+    def sample(self, name: str, **labels: str) -> float:
+        """Add up the samples of one metric that carry these labels."""
+        families = text_string_to_metric_families(self.metrics())
+        samples = (sample for family in families for sample in family.samples if sample.name == name)
+        return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
     def tail(self) -> str:
         """Return the log's end."""
@@ -116,7 +126,9 @@ class Scene:
         """Wait until an object is Ready for its generation."""
         wait_for(
             lambda: self.condition(kind, name, "Ready").get("status") == "True",
-            f"{kind} {name} is Ready; it says {self.get(kind, name).get('status')}; log:\n{self.operator.tail()}",
+            lambda: (
+                f"{kind} {name} is Ready; it says {self.get(kind, name).get('status')}; log:\n{self.operator.tail()}"
+            ),
             timeout,
         )
 
@@ -124,7 +136,7 @@ class Scene:
         """Wait for a condition's reason and return its message."""
         found = wait_for(
             lambda: (c := self.condition(kind, name, type_)).get("reason") == reason and c,
-            f"{kind} {name} has {type_} {reason}; it says {self.get(kind, name).get('status')}",
+            lambda: f"{kind} {name} has {type_} {reason}; it says {self.get(kind, name).get('status')}",
             timeout,
         )
         return str(found["message"])
@@ -166,7 +178,7 @@ class Scene:
         """Wait until many Tenants are Ready, with one request a look."""
         wait_for(
             lambda: not self.not_ready(names),
-            f"{len(names)} tenants are Ready; not yet: {self.not_ready(names)}; log:\n{self.operator.tail()}",
+            lambda: f"{len(names)} tenants are Ready; not yet: {self.not_ready(names)}; log:\n{self.operator.tail()}",
             timeout,
         )
 
@@ -184,6 +196,23 @@ def ready_of(body: dict[str, Any]) -> str:
             current = condition["observedGeneration"] == body["metadata"]["generation"]
             return str(condition["reason"]) if current else "stale"
     return "none"
+
+
+def logins_of(installation: Installation) -> set[str]:
+    """Return the tenants' login roles that the server has for an installation."""
+    with psycopg.connect(installation.superuser_dsn) as admin:
+        rows = admin.execute(
+            "SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)", (f"{installation.names.owner}_t_",)
+        ).fetchall()
+    return {str(name) for (name,) in rows}
+
+
+def ask(installation: Installation, query: LiteralString) -> Any:
+    """Return the one value that a superuser's query gives."""
+    with psycopg.connect(installation.superuser_dsn) as admin:
+        row = admin.execute(query).fetchone()
+    assert row is not None
+    return row[0]
 
 
 def refused(dsn: str) -> bool:
