@@ -50,6 +50,7 @@ class Burst:
     seconds: float
     latencies: Sequence[float]
     memory_mb: float
+    cpu_seconds: float
     counters: dict[str, float]
 
     @property
@@ -74,6 +75,7 @@ async def watching(scene: Stage) -> AsyncIterator[ReadyWatch]:
 async def burst(scene: Stage, operator: Operator, names: Sequence[str], *, counted: bool = True) -> Burst:
     """Create tenants at once and wait until all are Ready."""
     before = operator.counters() if counted else {}
+    used = operator.cpu_seconds()
     async with watching(scene) as watch:
         started = time.monotonic()
         created = await create_all(scene.client, [tenant(name) for name in names])
@@ -82,7 +84,7 @@ async def burst(scene: Stage, operator: Operator, names: Sequence[str], *, count
         seconds = max(watch.ready[name] for name in names) - started
     after = operator.counters() if counted else {}
     spent = {name: after[name] - before.get(name, 0.0) for name in after}
-    return Burst(seconds, latencies, operator.memory_mb(), spent)
+    return Burst(seconds, latencies, operator.memory_mb(), operator.cpu_seconds() - used, spent)
 
 
 async def when_serving(scene: Stage) -> None:
@@ -234,6 +236,14 @@ def _figures(
                 peer=percentile(peer.latencies, share / 100), **noop,
             )
             for share in (50, 95, 99)
+        ),
+        make(
+            "processor time of the operator an object",
+            "ms",
+            1000 * second.cpu_seconds / large,
+            "",
+            peer=1000 * peer.cpu_seconds / large,
+            **noop,
         ),
         make("SQL statements an object", "statements", per_object("llmspell_operator_sql_statements_total"), ""),
         make("round trips an object", "round trips", per_object("llmspell_operator_sql_round_trips_total"), ""),

@@ -136,6 +136,11 @@ class Operator:
         found = re.search(r"VmRSS:\s+(\d+) kB", text)
         return 0.0 if found is None else int(found[1]) / 1024
 
+    def cpu_seconds(self) -> float:
+        """Return the processor time that the process has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def counters(self) -> dict[str, float]:
         """Read the process's own counters, summed over labels."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as response:

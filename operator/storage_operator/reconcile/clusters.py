@@ -99,8 +99,8 @@ class ClusterReconciler:
             type_ = ConditionType.CONTRACT_HOLDS if fault.reason == "Fenced" else ConditionType.REACHABLE
             report.false(type_, reason, fault.message)
             # A person mends it elsewhere (a Secret, the server), and nothing but looking tells us of that.
-            later = RETRY_SECONDS if type_ is ConditionType.REACHABLE else None
-            return await self._finish(report, None, Outcome("failed", later))
+            again: float | None = RETRY_SECONDS if type_ is ConditionType.REACHABLE else None
+            return await self._finish(report, None, Outcome("failed", again))
         except MigrationError as error:
             self._stop_serving(key)
             reason = next((r for kind, r in _MIGRATION_REASONS if isinstance(error, kind)), Reason.MIGRATION_FAILED)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from storage_operator.adapters.postgres import tenants as database
+from storage_operator.adapters.postgres.credentials import ScramKeys
 from storage_operator.adapters.postgres.faults import DatabaseFault
 from storage_operator.adapters.postgres.probe import Verdict, probe_role, probe_sealed
 from storage_operator.adapters.postgres.targets import login_conninfo
@@ -223,8 +224,11 @@ class TenantReconciler:
             if plan.actions:
                 state = await database.observe(tended.installation, spec.tenant_id, desired.names)
         access = await self._keeper.current(spec, tended, state, secret, credential)
+        keys = None if credential is None else credential.keys
         with phase(Kind.TENANT, "probe"):
-            verdict, verified_at = await self._verify(spec, tended, body, plan, state, access)
+            verdict, verified_at = await self._verify(
+                spec, tended, body, plan, state, access, keys
+            )
         self._conclude(report, spec, tended, plan, state, verdict)
         if plan.actions and tended.repairs and (left := remaining_drift(desired, state.observed)):
             told = "; ".join(left)
@@ -296,6 +300,7 @@ class TenantReconciler:
         plan: Plan,
         state: database.TenantState,
         access: Access | None,
+        keys: ScramKeys | None,
     ) -> tuple[Verdict | None, datetime | None]:
         """Probe after a change and when the last proof is too old; None when there is nothing to do or nobody can log in."""
         before = parse_time(_status(body).get("lastVerifiedTime"))
@@ -309,7 +314,7 @@ class TenantReconciler:
         )
         if spec.suspended or access is None or (fresh and not plan.actions and not plan.write_secret):
             return None, before
-        conninfo = login_conninfo(tended.conninfo, access.user, access.password)
+        conninfo = login_conninfo(tended.conninfo, access.user, access.password, keys)
         try:
             if access.capability is None:
                 verdict = await probe_role(tended.installation, conninfo, spec.tenant_id)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from storage_operator.adapters.postgres.credentials import ScramKeys
 from storage_operator.adapters.postgres.faults import DatabaseFault
 from storage_operator.planning.secret import Target
 from storage_operator.resources.cluster import Pooler
 
 _STRENGTH = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _DEFAULT_PORT = 5432
+_LIBPQ_WITH_KEYS = 180_000
 
 
 def admin_conninfo(value: bytes, sslmode: str, ca: bytes | None, concurrency: int = 0) -> str:
@@ -66,12 +69,14 @@ def target(conninfo: str, ca: bytes | None, pooler: Pooler | None) -> Target:
     )
 
 
-def login_conninfo(conninfo: str, user: str, password: str) -> str:
-    """Return the same place for another login."""
+def login_conninfo(conninfo: str, user: str, password: str, keys: ScramKeys | None = None) -> str:
+    """Return the same place for another login; ``keys`` spare libpq the derivation from the password."""
     parameters = {
         name: value for name, value in conninfo_to_dict(conninfo).items() if name not in {"passfile", "options"}
     }
-    return make_conninfo("", **{**parameters, "user": user, "password": password})
+    known = {} if keys is None or psycopg.pq.version() < _LIBPQ_WITH_KEYS else asdict(keys)
+    proof = {f"scram_{name}": value for name, value in known.items()}
+    return make_conninfo("", **{**parameters, "user": user, "password": password, **proof})
 
 
 def _ca_file(ca: bytes) -> Path:

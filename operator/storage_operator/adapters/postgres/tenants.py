@@ -152,7 +152,7 @@ async def apply(installation: Installation, tenant: str, names: TenantNames, pla
     for action in plan.actions:
         if isinstance(action, CreateSet):
             await installation.sets.ensure(action.role, action.stores)
-    credential = await _draw(installation, plan)
+    credential = _draw(plan)
     secrets = await _recorded(installation, plan)
     if credential is not None:
         secrets[credential.login] = (credential.verifier, credential.digest)
@@ -161,14 +161,11 @@ async def apply(installation: Installation, tenant: str, names: TenantNames, pla
     return credential
 
 
-async def _draw(installation: Installation, plan: Plan) -> Credential | None:
+def _draw(plan: Plan) -> Credential | None:
     login = next(
         (a.login for a in plan.actions if isinstance(a, (CreateLogin, SetPassword)) and a.login == plan.issues), None
     )
-    if login is None:
-        return None
-    async with installation.server.session() as connection:
-        return draw(login, connection)
+    return None if login is None else draw(login)
 
 
 async def _recorded(installation: Installation, plan: Plan) -> dict[str, tuple[str, str]]:
