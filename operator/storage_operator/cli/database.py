@@ -74,7 +74,9 @@ def bootstrap(
     operator_password_file: Annotated[
         str | None, typer.Option(help="File with the password of the operator's login, - for standard input.")
     ] = None,
-    reset_password: Annotated[bool, typer.Option(help="Draw a new password for a login that has one.")] = False,
+    reset_password: Annotated[
+        bool, typer.Option("--reset-password", help="Draw a new password for a login that has one.")
+    ] = False,
     print_only: Annotated[bool, typer.Option("--print", help="Print the exact SQL for psql, and run nothing.")] = False,
     form: Annotated[Form, typer.Option("--output", "-o", help="How the operator's way in is printed.")] = Form.DSN,
     secret_name: Annotated[str, typer.Option(help="Name of the Secret, for --output=secret.")] = "llmspell-admin",  # noqa: S107 - a name
@@ -144,7 +146,7 @@ def migrate(
     *,
     postgres_url: OperatorUrl = None,
     schema: Schema = "llmspell",
-    dry_run: Annotated[bool, typer.Option(help="Show what would run, and run nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and run nothing.")] = False,
     to: Annotated[int | None, typer.Option(min=1, max=_VERSION_MAX, help="Stop at this version.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="With --dry-run: the SQL, too.")] = False,
     as_json: AsJson = False,

@@ -53,7 +53,7 @@ _KINDS = "storageclusters,storagecomponents,tenants"
 def demo(
     *,
     without_cluster: Annotated[
-        bool, typer.Option(help="Show PostgreSQL alone; nothing of Kubernetes is built.")
+        bool, typer.Option("--without-cluster", help="Show PostgreSQL alone; nothing of Kubernetes is built.")
     ] = False,
     keep: Annotated[
         bool | None, typer.Option(help="Leave everything running at the end; on a terminal that is the default.")
