@@ -46,7 +46,7 @@ _MESSAGE_LENGTH_MAX = 400
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
-class DatabaseFault(OperatorError):
+class DatabaseFault(OperatorError):  # noqa: N818 - what a database answered, not only our error
     """A database answered badly or not at all; ``reason`` is a condition's documented reason."""
 
     def __init__(self, reason: str, message: str, *, sqlstate: str | None = None, connection: bool = False) -> None:
@@ -67,7 +67,7 @@ class DatabaseFault(OperatorError):
         return self.sqlstate in _RETRIED_STATES
 
 
-class Fenced(DatabaseFault):  # noqa: N818 - what happened to this process
+class Fenced(DatabaseFault):
     """A newer leader has taken over this database: nothing may be changed any more by this process."""
 
 

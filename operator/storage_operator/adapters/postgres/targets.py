@@ -19,18 +19,21 @@ from storage_operator.resources.cluster import Pooler
 
 _STRENGTH = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _DEFAULT_PORT = 5432
+_PORT_MAX = 65_535
 _LIBPQ_WITH_KEYS = 180_000
 
 
-def admin_conninfo(value: bytes, sslmode: str, ca: bytes | None, concurrency: int = 0) -> str:
+def admin_conninfo(value: bytes, sslmode: str, ca: bytes | None) -> str:
     """Check a Secret's connection string and give it the cluster's TLS; a stronger mode in the string stays.
 
     Raises ``DatabaseFault`` (ConnectionStringInvalid) that never repeats the string: it holds a password.
     """
-    del concurrency
     parameters = _parse(value)
     if not parameters.get("user") or not parameters.get("dbname"):
         raise DatabaseFault("ConnectionStringInvalid", "the connection string must name at least a user and a database")
+    ports = str(parameters.get("port") or _DEFAULT_PORT).split(",")
+    if not all(port.isdecimal() and 0 < int(port) <= _PORT_MAX for port in ports):
+        raise DatabaseFault("ConnectionStringInvalid", "the connection string's port is not a number from 1 to 65535")
     own = str(parameters.get("sslmode") or "disable")
     if own not in _STRENGTH:
         raise DatabaseFault("ConnectionStringInvalid", "the connection string's sslmode is none that libpq knows")
@@ -41,16 +44,16 @@ def admin_conninfo(value: bytes, sslmode: str, ca: bytes | None, concurrency: in
 
 
 def _parse(value: bytes) -> dict[str, Any]:
-    try:
-        text = value.decode("utf-8").strip()
-        if not text or "\x00" in text:
-            raise ValueError("empty")
-        return dict(conninfo_to_dict(text))
-    except (psycopg.Error, ValueError):
-        raise DatabaseFault(
-            "ConnectionStringInvalid",
-            "the value is not a PostgreSQL connection string (postgresql://user:password@host:port/database)",
-        ) from None  # the cause is not shown: it may hold a password
+    text = value.decode("utf-8", "replace").strip()
+    if text and not set("\x00\ufffd") & set(text):
+        try:
+            return dict(conninfo_to_dict(text))
+        except psycopg.Error:
+            pass  # its message repeats the string, and the string holds a password
+    raise DatabaseFault(
+        "ConnectionStringInvalid",
+        "the value is not a PostgreSQL connection string (postgresql://user:password@host:port/database)",
+    )
 
 
 def target(conninfo: str, ca: bytes | None, pooler: Pooler | None) -> Target:

@@ -42,7 +42,7 @@ SET LOCAL ROLE {{ owner }};
 _ROW_COLUMNS = tuple(TenantRow.__slots__)
 
 
-class SessionsRemain(DatabaseFault):  # noqa: N818 - what was seen
+class SessionsRemain(DatabaseFault):
     """Sessions of a login did not end within the bound; dropping waits."""
 
 
