@@ -140,8 +140,8 @@ async def test_an_admin_role_without_rights(fresh: Stage) -> None:
     [
         ("UPDATE llmspell.schema_migrations SET checksum = repeat('0', 64) WHERE version = 3", "ChecksumChanged"),
         (
-            "INSERT INTO llmspell.schema_migrations SELECT 9999, 'future', checksum, now(), 'x', 1, '9.9' "
-            "FROM llmspell.schema_migrations LIMIT 1",
+            """INSERT INTO llmspell.schema_migrations SELECT 9999, 'future', checksum, now(), 'x', 1, '9.9'
+            FROM llmspell.schema_migrations LIMIT 1""",
             "DatabaseNewer",
         ),
         ("DELETE FROM llmspell.schema_migrations WHERE version = 4", "MigrationGap"),

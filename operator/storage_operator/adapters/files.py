@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +23,11 @@ import yaml
 from storage_operator.errors import SecretNotOurs, UserError
 from storage_operator.resources.faults import shown
 from storage_operator.resources.kinds import GROUP, Kind
+from storage_operator.resources.names import DNS_SUBDOMAIN
 from storage_operator.world import FINALIZER, Body, EventType, Key, SecretObject
 
+_NAME = re.compile(DNS_SUBDOMAIN)
+_NAME_LENGTH_MAX = 253
 MANIFEST_BYTES_MAX = 4 * 1024 * 1024
 DEFAULT_NAMESPACE = "default"
 TEMPORARY_PREFIX = ".unfinished-"
@@ -92,7 +96,14 @@ def _place(
     namespaces: dict[str, Mapping[str, str]],
 ) -> None:
     metadata = {"namespace": DEFAULT_NAMESPACE, **document["metadata"]}
-    kind, name, namespace = document.get("kind"), str(metadata["name"]), str(metadata["namespace"])
+    kind, name, namespace = document.get("kind"), metadata["name"], metadata["namespace"]
+    ours = str(document.get("apiVersion", "")).startswith(f"{GROUP}/")
+    if not ours and kind not in {"Secret", "Namespace"}:
+        return
+    for what, value in (("name", name), ("namespace", namespace)):
+        # Both become parts of file names, and everything else that Kubernetes would refuse has no place here either.
+        if not isinstance(value, str) or len(value) > _NAME_LENGTH_MAX or not _NAME.fullmatch(value):
+            raise UserError(f"cannot use {file}", f"metadata.{what} is not a Kubernetes name", "correct the YAML")
     if kind == "Secret":
         secrets[namespace, name] = _secret_data(file, document)
     elif kind == "Namespace":
@@ -100,7 +111,7 @@ def _place(
         if not isinstance(labels, Mapping):
             raise UserError(f"cannot use {file}", "a Namespace's labels are not an object", "correct the YAML")
         namespaces[name] = {str(label): str(value) for label, value in labels.items()}
-    elif str(document.get("apiVersion", "")).startswith(f"{GROUP}/"):
+    else:
         if not isinstance(kind, str) or kind not in set(Kind):
             raise UserError(f"cannot use {file}", f"{GROUP} has no kind {shown(kind)}", f"kinds are: {', '.join(Kind)}")
         uid = hashlib.sha256(f"{kind}/{namespace}/{name}".encode()).hexdigest()[:32]
@@ -150,8 +161,12 @@ class FilesWorld:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for body in manifests.bodies:
             key = Key.of(body)
-            status = self._load(self._status_path(key))
-            self._bodies[key] = {**body, **({"status": status} if status else {})}
+            kept = self._load(self._status_path(key))
+            fingerprint = _fingerprint(body)
+            generation = int(kept.get("generation", 1)) + (kept.get("spec", fingerprint) != fingerprint)
+            metadata = {**body["metadata"], "generation": generation}
+            status = kept.get("status")
+            self._bodies[key] = {**body, "metadata": metadata, **({"status": status} if status else {})}
 
     def keys(self) -> tuple[Key, ...]:
         """Return every resource, clusters first, then components, then tenants."""
@@ -236,7 +251,13 @@ class FilesWorld:
             self._bodies[key]["status"] = {name: value for name, value in status.items() if value is not None}
             path = self._status_path(key)
             if path is not None:
-                self._store(path, self._bodies[key]["status"])
+                kept = self._bodies[key]
+                state = {
+                    "generation": kept["metadata"]["generation"],
+                    "spec": _fingerprint(kept),
+                    "status": kept["status"],
+                }
+                self._store(path, state)
 
     async def add_finalizer(self, body: Body) -> Body:
         """Files need none."""
@@ -275,9 +296,12 @@ class FilesWorld:
         if path is None or not path.exists():
             return {}
         try:
-            return dict(json.loads(path.read_text("utf-8")))
+            kept = json.loads(path.read_text("utf-8"))
         except ValueError:
-            raise UserError(f"cannot read {path}", "it is not what this command wrote", "remove it") from None
+            kept = None
+        if not isinstance(kept, dict):
+            raise UserError(f"cannot read {path}", "it is not what this command wrote", "remove it")
+        return kept
 
     @staticmethod
     def _store(path: Path, content: Mapping[str, Any]) -> None:
@@ -294,3 +318,9 @@ def _file_name(prefix: str, namespace: str, name: str) -> str:
     if len(whole) > _FILE_NAME_MAX:
         whole = f"{whole[:_FILE_NAME_MAX]}.{hashlib.sha256(whole.encode()).hexdigest()[:16]}"
     return f"{whole}.json"
+
+
+def _fingerprint(body: Body) -> str:
+    """Tell one spec from another, so that an edited manifest counts as the next generation."""
+    text = json.dumps(body.get("spec"), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

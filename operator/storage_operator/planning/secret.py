@@ -45,9 +45,16 @@ def dsn(host: str, port: int, target: Target, access: Access) -> str:
     login = f"{quote(access.user, safe='')}:{quote(access.password, safe='')}"
     options = {"sslmode": target.sslmode}
     if host.startswith("/"):
-        return f"postgresql://{login}@/{quote(target.dbname, safe='')}?{urlencode({'host': host, 'port': port, **options})}"
+        return (
+            f"postgresql://{login}@/{quote(target.dbname, safe='')}?{_options({'host': host, 'port': port, **options})}"
+        )
     place = f"[{host}]" if ":" in host else quote(host, safe="")
-    return f"postgresql://{login}@{place}:{port}/{quote(target.dbname, safe='')}?{urlencode(options)}"
+    return f"postgresql://{login}@{place}:{port}/{quote(target.dbname, safe='')}?{_options(options)}"
+
+
+def _options(options: Mapping[str, object]) -> str:
+    """Encode parameters for libpq, which knows %20 and takes a plus for a plus."""
+    return urlencode(options, quote_via=quote)
 
 
 def application_secret(target: Target, access: Access, keys: SecretKeys) -> dict[str, bytes]:
