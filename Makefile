@@ -5,7 +5,7 @@ BIN := .venv/bin
 SYNCED := .venv/.synced
 SOURCES := operator/storage_operator sql/storage_sql storagelib loadtest/storage_loadtest
 # Tests that need no cluster and take seconds: pure ones, and SQL on an embedded PostgreSQL.
-FAST := $(wildcard tests/cli tests/planning tests/resources tests/sql tests/storagelib)
+FAST := $(wildcard tests/planning tests/resources tests/sql tests/storagelib tests/adapters/test_files.py)
 PYTEST_ARGS ?=
 # Processes of the fast tests; each has a PostgreSQL of its own.
 WORKERS ?= 2
@@ -25,7 +25,7 @@ demo: $(SYNCED) ## Tenants become Ready on a real API server and a real PostgreS
 
 .PHONY: test
 test: $(SYNCED) ## Everything that a pull request needs, with real servers; under twenty minutes
-	$(BIN)/pytest -m "not full" --cov --cov-report=term --cov-report=xml:build/coverage.xml $(PYTEST_ARGS)
+	$(BIN)/pytest -m "not full" -n $(WORKERS) --dist loadfile --cov --cov-report=term --cov-report=xml:build/coverage.xml $(PYTEST_ARGS)
 
 .PHONY: test-fast
 test-fast: $(SYNCED) ## Pure and SQL tests, for the inner loop; under a minute
@@ -58,8 +58,10 @@ bench-%: $(SYNCED)
 	$(BIN)/python -m benchmarks.$*
 
 .PHONY: docs
-docs: $(SYNCED) ## Build the documentation strictly into site/
-	$(BIN)/mkdocs build --strict
+docs: $(SYNCED) ## Build the documentation strictly into site/, check its links, run its examples
+	$(BIN)/python scripts/reference --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/pytest --quiet tests/docs
 
 .PHONY: clean
 clean: ## Remove what was built here, .venv included (servers: llmspell dev down)

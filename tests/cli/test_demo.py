@@ -42,7 +42,7 @@ def is_gone(name: str) -> bool:
 
 def test_without_a_cluster_tenants_are_shown_apart(name: str) -> None:
     """PostgreSQL alone shows all resources Ready, each tenant its own row and nobody else's, and ends cleanly."""
-    ran = play(name, "--without-cluster")
+    ran = play(name, "--without-cluster", "--no-keep")
     assert ran.returncode == 0, ran.stderr
     assert len(re.findall(r"^Tenant .* True +Ready", ran.stdout, re.MULTILINE)) == 3
     assert ran.stdout.count("✓") == 9
@@ -64,7 +64,7 @@ def test_kept_it_can_be_run_again_and_cleaned(name: str) -> None:
 
 def test_a_server_of_somebody_else_is_left_as_it_was(name: str, superuser_url: str, fresh_database: Database) -> None:
     """On a given server the demo removes its databases and roles, and nothing else."""
-    ran = play(name, "--without-cluster", LLMSPELL_STORAGE_POSTGRES_URL=superuser_url)
+    ran = play(name, "--without-cluster", "--no-keep", LLMSPELL_STORAGE_POSTGRES_URL=superuser_url)
     assert ran.returncode == 0, ran.stderr
     (made,) = set(re.findall(r"installation ([a-z2-7]{8})", ran.stdout)) or {"none"}
     with fresh_database.connect() as connection:

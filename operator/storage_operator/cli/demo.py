@@ -55,9 +55,7 @@ def demo(
     without_cluster: Annotated[
         bool, typer.Option("--without-cluster", help="Show PostgreSQL alone; nothing of Kubernetes is built.")
     ] = False,
-    keep: Annotated[
-        bool | None, typer.Option(help="Leave everything running at the end; on a terminal that is the default.")
-    ] = None,
+    keep: Annotated[bool, typer.Option(help="Leave everything running at the end, to go on with.")] = True,
     name: Annotated[str, typer.Option(help="The environment, as `llmspell dev --name` calls it.")] = NAME,
     clean: Annotated[bool, typer.Option("--clean", help="End and remove what an earlier demo left running.")] = False,
 ) -> None:
@@ -75,10 +73,9 @@ def demo(
         raise UserError(
             "the demo's manifests are missing", f"{MANIFESTS} is not there", "Run it from a clone of the repository"
         )
-    kept = sys.stdout.isatty() if keep is None else keep
-    with _interruptible(), _cleaned(stage, keep=kept):
+    with _interruptible(), _cleaned(stage, keep=keep):
         _play(stage, with_cluster=not without_cluster)
-        if kept:
+        if keep:
             stage.say_how_to_go_on(with_cluster=not without_cluster)
 
 
