@@ -95,7 +95,7 @@ def test_interrupted_it_leaves_nothing(name: str) -> None:
 @pytest.mark.cluster
 def test_on_an_api_server_everything_becomes_ready(name: str) -> None:
     """The whole demo: kubectl's table with one cluster, three components and three tenants Ready, and the proof twice."""
-    ran = play(name)
+    ran = play(name, "--no-keep")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     table = ran.stdout[ran.stdout.index("$ kubectl get") :]
     assert len(re.findall(r"storage\.llmspell\.dev/\S+.* True +Ready", table)) == 7
