@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from storage_operator.resources.cluster import VectorIndexMethod
 from storage_operator.resources.component import EventInterval, StorageComponentSpec
 
 HALF_DIMENSIONS_MAX = 4000
@@ -76,12 +77,32 @@ class ObservedComponent:
     ahead: int = 0
 
 
-def parameters_of(spec: StorageComponentSpec) -> dict[str, Any]:
+def index_method(wanted: VectorIndexMethod, extensions: Mapping[str, str]) -> str | None:
+    """Return the access method that vectors are indexed with above the threshold, None for exact scans only.
+
+    ``Auto`` takes VectorChord where it is installed. VectorChord that is asked for and missing is no method either;
+    ``missing_method`` says so.
+    """
+    chord = "vchord" in extensions
+    if wanted is VectorIndexMethod.NONE or (wanted is VectorIndexMethod.VECTOR_CHORD and not chord):
+        return None
+    return "vchordrq" if chord and wanted is not VectorIndexMethod.HNSW else "hnsw"
+
+
+def missing_method(wanted: VectorIndexMethod, extensions: Mapping[str, str]) -> str | None:
+    """Say what is missing for the method that the cluster asks for, None when nothing is."""
+    if wanted is VectorIndexMethod.VECTOR_CHORD and "vchord" not in extensions:
+        return "spec.vectors.indexMethod of the StorageCluster is VectorChord, and extension vchord is not installed"
+    return None
+
+
+def parameters_of(spec: StorageComponentSpec, method: str | None = None) -> dict[str, Any]:
     """Return what the library reads about a store, defaults of each dimension included."""
     if spec.vectors is not None:
         vectors = spec.vectors
         return {
             "metric": vectors.metric.value,
+            "index_method": method,
             "ef_search": vectors.ef_search,
             "dimensions": {
                 str(dimension): {
@@ -120,7 +141,9 @@ def exact_only(spec: StorageComponentSpec) -> tuple[int, ...]:
     return tuple(dimension for dimension in dimensions if dimension > HALF_DIMENSIONS_MAX)
 
 
-def plan_component(spec: StorageComponentSpec, observed: ObservedComponent) -> tuple[ComponentAction, ...]:
+def plan_component(
+    spec: StorageComponentSpec, observed: ObservedComponent, method: str | None = None
+) -> tuple[ComponentAction, ...]:
     """Return what makes the store equal to the manifest; empty when nothing differs. Tables are never dropped."""
     actions: list[ComponentAction] = []
     if spec.vectors is not None:
@@ -132,7 +155,7 @@ def plan_component(spec: StorageComponentSpec, observed: ObservedComponent) -> t
     if spec.events is not None and observed.ahead < spec.events.create_ahead:
         unit = _PARTITION_UNITS[spec.events.interval]
         actions.append(CreatePartitions(unit, spec.events.create_ahead, "fewer partitions ahead than declared"))
-    wanted = parameters_of(spec)
+    wanted = parameters_of(spec, method)
     if (observed.enabled, dict(observed.parameters)) != (spec.enabled, wanted):
         actions.append(
             SaveComponent(spec.store.database_name, spec.enabled, tuple(wanted.items()), "the declaration changed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from storage_operator.adapters.postgres import components as database
 from storage_operator.adapters.postgres.faults import DatabaseFault
 from storage_operator.errors import Refused, Waiting
-from storage_operator.planning.component import exact_only, plan_component
+from storage_operator.planning.component import exact_only, index_method, missing_method, plan_component
 from storage_operator.reconcile.admission import cluster_key, serving_cluster
 from storage_operator.reconcile.context import Context
 from storage_operator.reconcile.fleet import Tended
@@ -101,17 +101,22 @@ class ComponentReconciler:
         self, spec: StorageComponentSpec, tended: Tended, report: Report
     ) -> tuple[database.ComponentState, bool]:
         store = spec.store.database_name
+        wanted, extensions = tended.spec.vector_index_method, tended.installation.facts.extensions
+        lacking = missing_method(wanted, extensions) if spec.vectors is not None else None
+        method = index_method(wanted, extensions)
         state = await database.observe(tended.installation, store)
-        actions = plan_component(spec, state.observed)
+        actions = plan_component(spec, state.observed, method)
         if actions:
             await database.apply(tended.installation, actions)
         if actions or not _carried_out(report):
             # Also when a run ended between the two: a store that was switched off must be out of reach.
             await tended.installation.sets.repair()
             state = await database.observe(tended.installation, store)
-        remaining = plan_component(spec, state.observed)
+        remaining = plan_component(spec, state.observed, method)
         if remaining:
             report.false(ConditionType.APPLIED, Reason.APPLY_FAILED, "; ".join(action.why for action in remaining))
+        elif lacking is not None:
+            report.false(ConditionType.APPLIED, Reason.APPLY_FAILED, lacking)
         elif not spec.enabled:
             report.true(ConditionType.APPLIED, Reason.DISABLED, "no tenant reaches its tables")
         else:

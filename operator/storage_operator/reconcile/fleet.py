@@ -30,6 +30,7 @@ class Tended:
     serving: bool = False
     sound: bool = False
     measured_at: float | None = None
+    expired_at: float | None = None
     pending: dict[str, Credential] = field(default_factory=dict, repr=False)
     pooler_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 

@@ -1,4 +1,4 @@
-"""Work that belongs to a cluster and to no object: measuring usage, and ending sessions that break their limits.
+"""Work that belongs to a cluster and to no object: usage, retention, and sessions that break their limits.
 
 It runs beside the reconciles, for each cluster on its own, so that a slow or dead server delays nobody else's.
 """
@@ -12,6 +12,7 @@ import time
 from collections import Counter
 
 from storage_operator.adapters.postgres.faults import DatabaseFault
+from storage_operator.adapters.postgres.retention import expire
 from storage_operator.adapters.postgres.usage import measure
 from storage_operator.adapters.postgres.watchdog import end_offenders
 from storage_operator.reconcile.context import Context
@@ -22,6 +23,7 @@ from storage_operator.world import Key
 logger = logging.getLogger(__name__)
 
 PASS_SECONDS = 5.0
+RETENTION_SECONDS = 600.0
 
 
 class Housekeeper:
@@ -45,8 +47,17 @@ class Housekeeper:
                 self.ended[ended.limit] += 1
                 logger.warning("ended a session of %s: %s", ended.login, ended.limit)
             await self._measure(tended)
+            await self._expire(tended)
         except DatabaseFault as fault:
             logger.info("housekeeping of %s is put off: %s", tended.key, fault.reason)
+
+    async def _expire(self, tended: Tended) -> None:
+        now = time.monotonic()
+        if tended.expired_at is not None and now - tended.expired_at < RETENTION_SECONDS:
+            return
+        tended.expired_at = now
+        for table, rows in (await expire(tended.installation)).items():
+            logger.info("retention of %s: %d rows of %s are gone", tended.key, rows, table)
 
     async def _measure(self, tended: Tended) -> None:
         now = time.monotonic()
