@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from storage_operator.adapters.postgres.credentials import Credential
+from storage_operator.adapters.postgres.credentials import Credential, ScramKeys
 from storage_operator.adapters.postgres.faults import DatabaseFault
 from storage_operator.adapters.postgres.probe import Verdict
 from storage_operator.adapters.postgres.tenants import SessionsRemain, TenantState, Usage
@@ -154,14 +154,14 @@ class Simulation:
         if not plan.issues:
             return None
         password = drawn[plan.issues]
-        return Credential(plan.issues, password, password, digest(password))
+        return Credential(plan.issues, password, password, digest(password), ScramKeys(password, password))
 
     async def probe(
         self, installation: FakeInstallation, conninfo: str, tenant: str, capability: str = "", _store: str = ""
     ) -> Verdict:
         """Log in to the model."""
         login = conninfo_to_dict(conninfo)
-        secret = credential_of(str(login["user"]), str(login["password"]), capability)
+        secret = credential_of(str(login["user"]), str(login.get("password") or login["scram_client_key"]), capability)
         if installation.database.opens(secret) != tenant:
             raise DatabaseFault("AuthenticationFailed", "password authentication failed", connection=True)
         return Verdict(isolated=True, message="isolated")
