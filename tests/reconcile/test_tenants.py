@@ -217,6 +217,16 @@ async def test_a_changed_password_is_put_back(stage: Stage) -> None:
     assert (stage.dsn(key), opens(dsn, "vain"), stage.condition(key)) == (dsn, True, ("True", "Ready"))
 
 
+async def test_a_changed_password_is_reported_under_report(reporting: Stage) -> None:
+    """Under Report the tenant's own password stays, and the status says what the Secret is worth."""
+    key = await reporting.ready("vain-seen")
+    reporting.superuser(f"ALTER ROLE \"{reporting.login('vain-seen')}\" PASSWORD 'my own'")
+    reporting.world.bodies[key]["status"].pop("lastVerifiedTime")
+    assert (await reporting.run(key)).result == "unchanged"
+    assert reporting.condition(key) == ("False", "DriftFound")
+    assert "password" in reporting.message(key, "Provisioned")
+
+
 @pytest.mark.parametrize("change", ["deleted", "password", "host"])
 async def test_a_deleted_or_edited_secret_is_put_right(stage: Stage, change: str) -> None:
     """The Secret is written again and works; only a lost or edited credential costs a rotation."""

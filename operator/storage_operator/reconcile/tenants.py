@@ -15,6 +15,7 @@ from storage_operator.errors import Refused, SecretNotOurs, Waiting
 from storage_operator.planning.actions import Conflict, Plan, TenantRow
 from storage_operator.planning.secret import Access
 from storage_operator.planning.tenant import (
+    PASSWORD_REFUSED,
     DesiredTenant,
     ObservedSecret,
     TenantNames,
@@ -226,9 +227,9 @@ class TenantReconciler:
         access = await self._keeper.current(spec, tended, state, secret, credential)
         keys = None if credential is None else credential.keys
         with phase(Kind.TENANT, "probe"):
-            verdict, verified_at = await self._verify(
-                spec, tended, body, plan, state, access, keys
-            )
+            verdict, verified_at = await self._verify(spec, tended, body, plan, state, access, keys)
+        if verdict is not None and verdict.message == PASSWORD_REFUSED and not tended.repairs:
+            plan = replace(plan, drift=(*plan.drift, PASSWORD_REFUSED))
         self._conclude(report, spec, tended, plan, state, verdict)
         if plan.actions and tended.repairs and (left := remaining_drift(desired, state.observed)):
             told = "; ".join(left)
@@ -326,7 +327,7 @@ class TenantReconciler:
                 raise PasswordRefused from fault
             if fault.reason != Reason.AUTHENTICATION_FAILED:
                 raise
-            verdict = Verdict(isolated=False, message="the server refuses the password that the Secret holds")
+            verdict = Verdict(isolated=False, message=PASSWORD_REFUSED)
         return verdict, now if verdict.isolated else before
 
     async def _remove(self, spec: TenantSpec) -> None:
