@@ -2,4 +2,11 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.plugins.postgres", "tests.plugins.installation", "tests.plugins.commandline", "tests.plugins.controlplane", "tests.plugins.operator"]
+pytest_plugins = [
+    "tests.plugins.postgres",
+    "tests.plugins.installation",
+    "tests.plugins.commandline",
+    "tests.plugins.controlplane",
+    "tests.plugins.operator",
+    "tests.plugins.pgbouncer",
+]

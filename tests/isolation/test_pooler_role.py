@@ -16,21 +16,6 @@ from tests.plugins.postgres import url_with
 
 StartPooler = Callable[..., PgBouncer]
 
-# What a StorageCluster with `auth: AuthQuery` needs: owner-made, definer, granted to one named role and nobody else.
-POOLER_LOGIN = """
-CREATE FUNCTION {schema}.pooler_login(login_name text) RETURNS TABLE (usename text, passwd text)
-LANGUAGE sql STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $function$
-    SELECT l.login, l.verifier
-      FROM {schema}.tenant_logins AS l
-      JOIN {schema}.tenants AS t ON t.tenant = l.tenant
-     WHERE l.login = login_name COLLATE "C" AND l.verifier IS NOT NULL
-       AND t.state = 'active' AND NOT t.suspended
-       AND (l.retire_at IS NULL OR l.retire_at > statement_timestamp())
-$function$
-"""
-
 
 def _through(pooler: PgBouncer, tenant: Tenant) -> list[tuple[Any, ...]]:
     with closing(psycopg.connect(pooler.dsn_of(tenant.dsn), autocommit=True, prepare_threshold=None)) as connection:
@@ -104,8 +89,6 @@ def test_rotation_after_a_reload(
 def asking_pooler(installation: Installation, start_pgbouncer: StartPooler) -> PgBouncer:
     """Give a pooler that asks the database for verifiers through a definer function, as a role that may do only that."""
     role, password = f"{installation.names.owner}_pooler", "asks-for-verifiers"
-    with installation.connect(installation.names.owner) as owner:
-        owner.execute(POOLER_LOGIN.replace("{schema}", installation.schema).encode())
     with installation.database.connect() as superuser:
         superuser.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{password}'".encode())
         verifier = superuser.execute("SELECT rolpassword FROM pg_authid WHERE rolname = %s", (role,)).fetchone()

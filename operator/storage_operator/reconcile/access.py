@@ -48,8 +48,8 @@ class AccessKeeper:
         A credential that was issued and waits for the pooler counts as the issued one whose Secret is yet to be
         written: it is not drawn again on every look.
         """
-        live, pending = state.observed.live, tended.pending.get(spec.tenant_id)
-        if pending is not None and live is not None and pending.digest == live.digest:
+        live = state.observed.live
+        if live is not None and self.awaits_pooler(spec, tended, state):
             return ObservedSecret(live.login, live.digest, current=False)
         if secret is None:
             return None
@@ -57,6 +57,12 @@ class AccessKeeper:
         wanted = {} if access is None else application_secret(tended.target, access, spec.credentials.keys)
         sealed = spec.isolation is Isolation.SEALED
         return observe_secret(secret.data, wanted, spec.credentials.keys, sealed=sealed, former=state.former_capability)
+
+    @staticmethod
+    def awaits_pooler(spec: TenantSpec, tended: Tended, state: TenantState) -> bool:
+        """Whether the live credential was issued by this process and is not told yet: it answers every request."""
+        live, pending = state.observed.live, tended.pending.get(spec.tenant_id)
+        return pending is not None and live is not None and pending.digest == live.digest
 
     async def current(
         self,

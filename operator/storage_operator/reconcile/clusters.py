@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from storage_operator.adapters.postgres.faults import DatabaseFault
 from storage_operator.adapters.postgres.installation import Census, Claim, identify
+from storage_operator.adapters.postgres.leftovers import LeftRole, drop_left_roles, mend_defaults
 from storage_operator.adapters.postgres.migrator import migrate, migration_status
 from storage_operator.adapters.postgres.probe import plant_canary
 from storage_operator.adapters.postgres.targets import admin_conninfo, target
@@ -235,11 +236,13 @@ class ClusterReconciler:
         """Repair (or report) what the sets hold, then let the audit judge the whole."""
         installation, spec = tended.installation, tended.spec
         drift: tuple[str, ...] = ()
+        left: tuple[LeftRole, ...] = ()
         if Isolation.SEALED in spec.tenancy.isolation_modes:
             await installation.ensure_app()
         if tended.repairs:
             await installation.sets.repair()
-            await installation.protect()
+            await mend_defaults(installation, await installation.protect())
+            left = await drop_left_roles(installation)
         else:
             drift = tuple(f"{change.role}: {change.why}" for change in await installation.sets.drift())
         violations = await installation.audit()
@@ -251,7 +254,8 @@ class ClusterReconciler:
         elif drift:
             report.false(ConditionType.CONTRACT_HOLDS, Reason.DRIFT_FOUND, "; ".join(drift))
         else:
-            report.true(ConditionType.CONTRACT_HOLDS, Reason.NO_VIOLATIONS)
+            told = "; ".join(str(role) for role in left[:_VIOLATIONS_SHOWN])
+            report.true(ConditionType.CONTRACT_HOLDS, Reason.NO_VIOLATIONS, told)
 
     @staticmethod
     def _connections(tended: Tended, census: Census, report: Report) -> None:

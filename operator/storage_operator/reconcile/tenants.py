@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from storage_operator.adapters.postgres import tenants as database
 from storage_operator.adapters.postgres.credentials import ScramKeys
 from storage_operator.adapters.postgres.faults import DatabaseFault
+from storage_operator.adapters.postgres.leftovers import left_roles
 from storage_operator.adapters.postgres.probe import Verdict, probe_role, probe_sealed
 from storage_operator.adapters.postgres.targets import login_conninfo
 from storage_operator.errors import Refused, SecretNotOurs, Waiting
@@ -164,7 +165,7 @@ class TenantReconciler:
             spec = parse(body)
             try:
                 if not isinstance(spec, Faults):
-                    await self._remove(spec)
+                    await self._remove(spec, body)
             except (DatabaseFault, Waiting) as fault:
                 reason = Reason.SESSIONS_OPEN if isinstance(fault, database.SessionsRemain) else Reason.CLEANUP_FAILED
                 report.true(ConditionType.DELETION_BLOCKED, reason, fault.message)
@@ -194,6 +195,8 @@ class TenantReconciler:
             secret = await self._keeper.read(spec, body, brand_new=state.observed.row is None)
             seen = await self._keeper.observe(spec, tended, state, secret)
             desired = _answered(desired, secret)
+            if self._keeper.awaits_pooler(spec, tended, state):
+                desired = replace(desired, rotation_request=None)
         try:
             return await self._carry_out(spec, tended, body, report, (desired, state, secret, seen))
         except PasswordRefused:
@@ -330,7 +333,7 @@ class TenantReconciler:
             verdict = Verdict(isolated=False, message=PASSWORD_REFUSED)
         return verdict, now if verdict.isolated else before
 
-    async def _remove(self, spec: TenantSpec) -> None:
+    async def _remove(self, spec: TenantSpec, body: Body) -> None:
         """Take the tenant out of the database; a cluster that does not exist any more has nothing to clean."""
         key = cluster_key(spec.cluster)
         if self._context.world.get(key) is None:
@@ -343,6 +346,9 @@ class TenantReconciler:
         plan = plan_deletion(desired, state.observed, delete_rows=spec.deletion_policy is DeletionPolicy.DELETE)
         if isinstance(plan, Plan):
             await database.apply(tended.installation, spec.tenant_id, desired.names, plan)
+            for role in await left_roles(tended.installation):
+                if role.name in desired.names.logins:
+                    await self._context.world.emit(body, "Warning", "RoleLeftBehind", str(role))
 
     def _refused(self, report: Report, refusal: Refused) -> None:
         reason = reason_of(refusal, Reason.PROVISION_FAILED)
