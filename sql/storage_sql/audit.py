@@ -48,7 +48,7 @@ def audit_sql(schema: str, names: RoleNames) -> str:
 
 
 def audit(schema: str, names: RoleNames) -> Generator[Effect, Rows, tuple[Violation, ...]]:
-    """Return every violation; a procedure (see `effects`) that any role may run."""
+    """Return every violation; a procedure (see `effects`) for the owner, its members or a superuser."""
     yield Query(SETTINGS)
     rows = yield Query(audit_sql(schema, names))
     return tuple(Violation(*row) for row in rows)

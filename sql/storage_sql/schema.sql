@@ -1136,6 +1136,21 @@ AS $function$
 $function$;
 COMMENT ON FUNCTION llmspell.event_partitions(OUT partition_name text, OUT from_time timestamp with time zone, OUT to_time timestamp with time zone) IS 'The partitions of event_log and their bounds.';
 
+CREATE OR REPLACE FUNCTION llmspell.pooler_login(login_name text)
+ RETURNS TABLE(usename text, passwd text)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT l.login, l.verifier
+      FROM "llmspell".tenant_logins AS l
+      JOIN "llmspell".tenants AS t ON t.tenant = l.tenant
+     WHERE l.login = login_name COLLATE "C" AND l.verifier IS NOT NULL
+       AND t.state = 'active' AND NOT t.suspended
+       AND (l.retire_at IS NULL OR l.retire_at > statement_timestamp())
+$function$;
+COMMENT ON FUNCTION llmspell.pooler_login(login_name text) IS 'Name and SCRAM verifier of a live login, for the auth_query of a pooler.';
+
 CREATE OR REPLACE FUNCTION llmspell.protect_table(target regclass, append_only boolean DEFAULT false)
  RETURNS void
  LANGUAGE plpgsql
@@ -1144,6 +1159,10 @@ AS $function$
 DECLARE
     relation regclass;
     policy name;
+    silenced text;
+    index_name regclass;
+    place integer;
+    statistics_name text;
     reader constant text := format('(tenant_id = (SELECT %I.current_tenant()))', 'llmspell');
     writer constant text := format('(tenant_id = (SELECT %I.writing_tenant()))', 'llmspell');
     changers constant text := CASE WHEN append_only THEN quote_ident('llmspell_xxxxxxxx') ELSE 'PUBLIC' END;
@@ -1163,10 +1182,47 @@ BEGIN
             relation, changers, reader);
         EXECUTE format('CREATE POLICY maintenance_all ON %s TO %I USING (true) WITH CHECK (true)',
             relation, 'llmspell_xxxxxxxx_maintenance');
+        SELECT string_agg(format('ALTER COLUMN %I SET STATISTICS 0', a.attname), ', ') INTO silenced
+          FROM pg_attribute AS a
+         WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> 'tenant_id'
+           AND a.attgenerated <> 'v' AND a.attstattarget IS DISTINCT FROM 0;
+        IF silenced IS NOT NULL THEN
+            EXECUTE format('ALTER TABLE ONLY %s %s', relation, silenced);
+        END IF;
+        -- What an index computes has statistics of its own.
+        FOR index_name, place IN
+            SELECT i.indexrelid, a.attnum
+              FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indexrelid
+             WHERE i.indrelid = relation AND a.attnum <= i.indnkeyatts AND i.indkey[a.attnum - 1] = 0
+               AND a.attstattarget IS DISTINCT FROM 0
+        LOOP
+            EXECUTE format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS 0', index_name, place);
+        END LOOP;
+        FOR statistics_name IN
+            SELECT format('%I.%I', n.nspname, e.stxname)
+              FROM pg_statistic_ext AS e JOIN pg_namespace AS n ON n.oid = e.stxnamespace
+             WHERE e.stxrelid = relation
+               AND (pg_has_role(e.stxowner, 'USAGE') OR pg_has_role(n.nspowner, 'USAGE'))
+        LOOP
+            EXECUTE format('DROP STATISTICS %s', statistics_name);
+        END LOOP;
+        -- Analyzing with a target of 0 leaves what was gathered before. Only from 18 on may an owner remove it.
+        IF current_setting('server_version_num')::integer >= 180000 THEN
+            PERFORM pg_clear_attribute_stats(n.nspname::text, c.relname::text, a.attname::text, of_children)
+               FROM pg_attribute AS a
+               JOIN pg_class AS c ON c.oid = a.attrelid
+               JOIN pg_namespace AS n ON n.oid = c.relnamespace
+              CROSS JOIN (VALUES (false), (true)) AS s (of_children)
+              WHERE NOT a.attisdropped
+                AND (a.attrelid = relation AND a.attnum > 0 AND a.attname <> 'tenant_id'
+                     OR a.attrelid IN (SELECT i.indexrelid FROM pg_index AS i
+                                        WHERE i.indrelid = relation AND a.attnum <= i.indnkeyatts
+                                          AND i.indkey[a.attnum - 1] = 0));
+        END IF;
     END LOOP;
 END
 $function$;
-COMMENT ON FUNCTION llmspell.protect_table(target regclass, append_only boolean) IS 'Puts a table and its partitions under row-level security.';
+COMMENT ON FUNCTION llmspell.protect_table(target regclass, append_only boolean) IS 'Puts a table and its partitions under row-level security, and its columns'' statistics out of sight.';
 
 CREATE OR REPLACE FUNCTION llmspell.refuse_second_entity_version()
  RETURNS trigger

@@ -24,6 +24,7 @@ CHECKS = {
     "policies",
     "partitions",
     "connections",
+    "databases",
 }
 
 
@@ -47,6 +48,9 @@ def test_bootstrap_prints_a_dsn_that_migrates_and_is_healthy(cli: Cli, new_datab
     assert after.code == 0, after.out
     assert after.json["healthy"] is True
     assert {check["name"] for check in after.json["checks"]} == CHECKS
+    (databases,) = [check for check in after.json["checks"] if check["warning"]]
+    assert databases["healthy"] is True
+    assert "REVOKE CONNECT ON DATABASE" in databases["message"]
 
 
 def test_a_second_bootstrap_keeps_the_password(cli: Cli, new_database: NewDatabase) -> None:

@@ -237,6 +237,13 @@ CLUSTER_DRIFTS = {
     "grant to a set": 'GRANT TRUNCATE ON llmspell.kv_store TO "{set}"',
     "grant of a sequence": 'CREATE SEQUENCE llmspell.loose; ALTER SEQUENCE llmspell.loose OWNER TO "{owner}"; GRANT USAGE ON SEQUENCE llmspell.loose TO "{set}"',
     "grant lost": 'REVOKE SELECT ON llmspell.kv_store FROM "{set}"',
+    "statistics": "ALTER TABLE llmspell.kv_store ALTER COLUMN key SET STATISTICS 100; ANALYZE llmspell.kv_store",
+    "statistics left": "INSERT INTO llmspell.sessions (tenant_id, session_id, session_data) VALUES ('witness', 's', '{{}}') ON CONFLICT DO NOTHING; ALTER TABLE llmspell.sessions ALTER COLUMN status SET STATISTICS 100; ANALYZE llmspell.sessions; ALTER TABLE llmspell.sessions ALTER COLUMN status SET STATISTICS 0",
+    "statistics object": "CREATE STATISTICS llmspell.together ON key, value FROM llmspell.kv_store",
+    "default privileges": 'ALTER DEFAULT PRIVILEGES FOR ROLE "{owner}" IN SCHEMA llmspell GRANT SELECT ON TABLES TO "{set}"',
+    "default privileges of maintenance": 'ALTER DEFAULT PRIVILEGES FOR ROLE "{owner}_maintenance" GRANT EXECUTE ON FUNCTIONS TO PUBLIC',
+    "default privileges of a set": 'ALTER DEFAULT PRIVILEGES FOR ROLE "{set}" GRANT ALL ON TABLES TO "{owner}", PUBLIC',
+    "default privileges of a login": 'ALTER DEFAULT PRIVILEGES FOR ROLE "{login}" GRANT SELECT ON TABLES TO "{set}" WITH GRANT OPTION',
     "shared login": 'GRANT TRUNCATE ON llmspell.kv_store TO "{app}"',
 }
 
@@ -247,7 +254,8 @@ async def test_drift_of_what_tenants_share_is_repaired(stage: Stage, statement: 
     await stage.run(stage.cluster)
     await stage.ready("witness", components=["KV"])
     names = stage.installation.names
-    stage.superuser(statement.format(set=names.store_set(["kv"]), app=names.app, owner=names.owner))
+    given = {"set": names.store_set(["kv"]), "app": names.app, "owner": names.owner, "login": stage.login("witness")}
+    stage.superuser(statement.format(**given))
     await stage.run(stage.cluster)
     try:
         assert stage.condition(stage.cluster, "ContractHolds") == ("True", "NoViolations")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import psycopg
@@ -12,6 +12,7 @@ import pytest
 from storage_operator.resources.kinds import Kind
 from storage_sql.stores import privileges
 from tests.plugins.installation import Installation
+from tests.plugins.postgres import database_on, url_with
 from tests.reconcile.stage import Stage, opens, staged
 
 
@@ -357,6 +358,60 @@ async def test_deletion_ends_sessions_and_keeps_or_deletes_rows(stage: Stage, po
     left = stage.superuser("SELECT count(*) FROM llmspell.test_table WHERE tenant_id = %s", (name,))
     roles = stage.superuser("SELECT count(*) FROM pg_roles WHERE rolname = %s", (stage.login(name),))
     assert (left, roles) == ([(1 if policy == "Retain" else 0,)], [(0,)])
+
+
+@pytest.fixture
+def elsewhere(superuser_url: str) -> Iterator[str]:
+    """Give another database of the server that PUBLIC may connect to."""
+    with database_on(superuser_url) as database:
+        yield database.name
+
+
+async def test_a_login_that_cannot_be_dropped_is_left_behind(stage: Stage, elsewhere: str) -> None:
+    """What a tenant made in another database keeps its role, without a way in; its deletion ends, and tells of it."""
+    key = await stage.ready("clinging", deletionPolicy="Delete", components=["KV"])
+    dsn, login = stage.dsn(key), stage.login("clinging")
+    with psycopg.connect(url_with(dsn, dbname=elsewhere), autocommit=True) as session:
+        session.execute("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC")
+    stage.world.delete(key)
+    assert (await stage.run(key)).result == "deleted"
+    assert key not in stage.world.bodies
+    (event,) = [each for each in stage.world.events if each[1] == "RoleLeftBehind"]
+    assert login in event[2]
+    assert elsewhere in event[2]
+    left = "SELECT r.rolcanlogin, r.rolpassword IS NULL, shobj_description(r.oid, 'pg_authid'), (SELECT count(*) FROM pg_auth_members m WHERE m.member = r.oid) FROM pg_authid r WHERE r.rolname = %s"
+    mark = stage.installation.names.role_comment("tenant left behind")
+    assert stage.superuser(left, (login,)) == [(False, True, mark, 0)]
+    assert stage.superuser("SELECT count(*) FROM llmspell.tenant_logins WHERE login = %s", (login,)) == [(0,)]
+    await stage.run(stage.cluster)
+    assert login in stage.message(stage.cluster, "ContractHolds")
+    with psycopg.connect(url_with(stage.installation.superuser_dsn, dbname=elsewhere), autocommit=True) as superuser:
+        superuser.execute(f'DROP OWNED BY "{login}"'.encode())
+    await stage.run(stage.cluster)
+    assert stage.superuser(left, (login,)) == []
+    assert stage.condition(stage.cluster, "ContractHolds") == ("True", "NoViolations")
+
+
+async def test_a_login_left_behind_is_taken_up_again(stage: Stage, elsewhere: str) -> None:
+    """The same tenant id, declared again, gets its role back with a new password, and rotates as any other."""
+    key = await stage.ready("returning", deletionPolicy="Delete", components=["KV"])
+    former, login = stage.dsn(key), stage.login("returning")
+    with psycopg.connect(url_with(former, dbname=elsewhere), autocommit=True) as session:
+        session.execute("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC")
+    stage.world.delete(key)
+    await stage.run(key)
+    key = await stage.ready("returning", components=["KV"], credentials={"rotation": {"overlap": "0s"}})
+    assert opens(stage.dsn(key), "returning")
+    assert not opens(former)
+    described = "SELECT shobj_description(oid, 'pg_authid') FROM pg_authid WHERE rolname = %s"
+    assert stage.superuser(described, (login,)) == [(stage.installation.names.role_comment("tenant"),)]
+    key = stage.tenant("returning", components=["KV"], credentials={"rotation": {"overlap": "0s"}}, rotate="1")
+    for _ in range(3):
+        await stage.run(key)
+    assert stage.condition(key) == ("True", "Ready")
+    assert opens(stage.dsn(key), "returning")
+    assert stage.superuser("SELECT rolcanlogin FROM pg_roles WHERE rolname = %s", (login,)) == [(False,)]
+    assert (await stage.run(key)).result == "unchanged"
 
 
 async def test_concurrent_deletions_of_one_tenant_agree(stage: Stage) -> None:

@@ -173,6 +173,81 @@ BREACHES: dict[str, tuple[str, str, str]] = {
         "{owner}_stranger",
     ),
     "predefined": ("GRANT pg_read_all_data TO {set}", "PredefinedRole", "{set}"),
+    "statistics": (
+        "ALTER TABLE llmspell.sessions ALTER COLUMN status SET STATISTICS 100",
+        "StatisticsKept",
+        "sessions",
+    ),
+    "statistics-of-a-leaf": (
+        "ALTER TABLE llmspell.vector_embeddings_384_p05 ALTER COLUMN id SET STATISTICS -1",
+        "StatisticsKept",
+        "vector_embeddings_384_p05",
+    ),
+    "statistics-of-an-index": (
+        "CREATE INDEX by_length ON llmspell.kv_store (tenant_id, length(key))",
+        "StatisticsKept",
+        "kv_store",
+    ),
+    "statistics-gathered": (
+        (
+            "INSERT INTO llmspell.test_table (tenant_id, value) VALUES ('acme', 'x');"
+            " ALTER TABLE llmspell.test_table ALTER COLUMN value SET STATISTICS 10; ANALYZE llmspell.test_table;"
+            " ALTER TABLE llmspell.test_table ALTER COLUMN value SET STATISTICS 0"
+        ),
+        "StatisticsKept",
+        "test_table",
+    ),
+    "statistics-object": (
+        "CREATE STATISTICS public.together ON key, value FROM llmspell.kv_store",
+        "StatisticsForeign",
+        "kv_store",
+    ),
+    "statistics-object-of-ours": (
+        "CREATE STATISTICS llmspell.together ON key, value FROM llmspell.kv_store",
+        "StatisticsKept",
+        "kv_store",
+    ),
+    "default-privileges": (
+        "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA llmspell GRANT SELECT ON TABLES TO {set}",
+        "DefaultPrivileges",
+        "{owner}",
+    ),
+    "default-privileges-of-a-login": (
+        "ALTER DEFAULT PRIVILEGES FOR ROLE {login} GRANT SELECT ON TABLES TO {set}",
+        "DefaultPrivileges",
+        "{login}",
+    ),
+    "default-privileges-of-a-superuser": (
+        "ALTER DEFAULT PRIVILEGES FOR ROLE {superuser} IN SCHEMA llmspell GRANT SELECT ON TABLES TO PUBLIC",
+        "DefaultPrivileges",
+        "{superuser}",
+    ),
+    "default-privileges-lost": (
+        "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT EXECUTE ON FUNCTIONS TO PUBLIC",
+        "DefaultPrivileges",
+        "{owner}",
+    ),
+    "pooler-two": (
+        (
+            "CREATE ROLE {owner}_one LOGIN; CREATE ROLE {owner}_two LOGIN;"
+            " GRANT EXECUTE ON FUNCTION llmspell.pooler_login(text) TO {owner}_one, {owner}_two"
+        ),
+        "FunctionOwnerOnly",
+        "pooler_login(login_name text)",
+    ),
+    "pooler-tenant": (
+        "GRANT EXECUTE ON FUNCTION llmspell.pooler_login(text) TO {login}",
+        "FunctionOwnerOnly",
+        "pooler_login(login_name text)",
+    ),
+    "pooler-members": (
+        (
+            "CREATE ROLE {owner}_one LOGIN; GRANT {owner}_one TO {login};"
+            " GRANT EXECUTE ON FUNCTION llmspell.pooler_login(text) TO {owner}_one"
+        ),
+        "FunctionOwnerOnly",
+        "pooler_login(login_name text)",
+    ),
     "database-connect": ("GRANT CONNECT ON DATABASE {database} TO PUBLIC", "DatabaseOpen", "{database}"),
     "large-objects": ("GRANT EXECUTE ON FUNCTION pg_catalog.lo_get(oid) TO PUBLIC", "LargeObjectsOpen", "lo_get(oid)"),
     "trigger": (
@@ -224,6 +299,18 @@ def test_breach_is_named(installation: Installation, names: dict[str, str], brea
         connection.execute("ROLLBACK")
     found = {(violation.kind, violation.object) for violation in (Violation(*row) for row in rows)}
     assert (kind, target.format(**names)) in found
+
+
+def test_one_pooler_may_ask(installation: Installation, names: dict[str, str]) -> None:
+    """The documented grant to one pooler's login is no breach."""
+    with installation.database.connect() as connection:
+        connection.execute("SET search_path = pg_catalog, pg_temp; BEGIN")
+        connection.execute(
+            "CREATE ROLE {owner}_one LOGIN; GRANT USAGE ON SCHEMA llmspell TO {owner}_one;"
+            " GRANT EXECUTE ON FUNCTION llmspell.pooler_login(text) TO {owner}_one".format(**names).encode()
+        )
+        assert connection.execute(audit_sql("llmspell", installation.names).encode()).fetchall() == []
+        connection.execute("ROLLBACK")
 
 
 def test_missing_schema_is_a_violation(installation: Installation) -> None:

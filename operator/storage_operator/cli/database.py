@@ -205,7 +205,8 @@ def health_check(*, postgres_url: OperatorUrl = None, schema: Schema = "llmspell
 
 
 def _line(check: Check) -> str:
-    return f"{'✓' if check.healthy else '✗'} {output.plain(check.message)}"
+    mark = "!" if check.warning else "✓" if check.healthy else "✗"
+    return f"{mark} {output.plain(check.message)}"
 
 
 def _print_preview(found: Preview, *, verbose: bool, as_json: bool) -> None:

@@ -10,6 +10,8 @@ The rules, in one place:
 - A lost or edited password is a rotation too: nobody knows the old one any more, and running sessions keep working.
 - In sealed mode there is no login of its own; the capability's version is what rotates.
 - A role that carries our hashed name without our mark is not ours: the plan is refused, never forced.
+- A role that could not be dropped, because something in another database names it, is left behind without a way in; the
+  tenant's next login takes it up again.
 """
 
 from __future__ import annotations
@@ -70,6 +72,14 @@ DRIFT = frozenset(
     }
 )
 """Why an action is drift: the catalog or the Secret changed, the declaration did not."""
+
+
+_LEFT_BEHIND = " left behind"
+
+
+def left_behind(mark: str) -> str:
+    """Return the mark of a role that had to be dropped and could not be."""
+    return mark + _LEFT_BEHIND
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +149,11 @@ class ObservedRole:
     database_settings: str | None = None
     granted: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def left(self) -> bool:
+        """Whether dropping it was tried and could not be done."""
+        return self.mark is not None and self.mark.endswith(_LEFT_BEHIND)
+
 
 @dataclass(frozen=True, slots=True)
 class ObservedLogin:
@@ -207,7 +222,7 @@ def ownership_conflict(desired: DesiredTenant, observed: ObservedTenant) -> Conf
                 "list it under spec.tenancy.adoptions of the StorageCluster to hand it over",
             )
     for role in observed.roles:
-        if role.mark != desired.names.mark:
+        if role.mark not in {desired.names.mark, left_behind(desired.names.mark)}:
             return Conflict("ForeignRole", f"role {role.name} exists and was not created by this installation")
     return None
 
@@ -266,7 +281,7 @@ def plan_deletion(desired: DesiredTenant, observed: ObservedTenant, *, delete_ro
         return Plan()
     why = "the Tenant is deleted"
     names = desired.names
-    ours = {role.name for role in observed.roles if role.mark == names.mark}
+    ours = {role.name for role in observed.roles if role.mark in {names.mark, left_behind(names.mark)}}
     bound = {login.login for login in observed.logins if observed.role(login.login) is None}
     present = tuple(login for login in names.logins if login in ours | bound)
     actions: list[Action] = []
@@ -437,7 +452,7 @@ def _retired(desired: DesiredTenant, observed: ObservedTenant, issues: str | Non
     bound = {login.login: login for login in observed.logins}
     for role in observed.roles:
         binding = bound.get(role.name)
-        if role.name == issues:
+        if role.name == issues or (role.left and binding is None):
             continue
         if binding is None:
             why = UNBOUND
@@ -459,7 +474,8 @@ def _retired(desired: DesiredTenant, observed: ObservedTenant, issues: str | Non
 def _sealed(desired: DesiredTenant, observed: ObservedTenant, secret: ObservedSecret | None) -> _Draft:
     names, row = desired.names, observed.row
     actions: list[Action] = []
-    leftover = tuple(login for login in names.logins if observed.role(login) or observed.binding(login))
+    standing = {role.name for role in observed.roles if not role.left}
+    leftover = tuple(login for login in names.logins if login in standing or observed.binding(login))
     if leftover:
         why = "a sealed tenant has no login of its own"
         actions.append(EndSessions(leftover, why))

@@ -17,6 +17,8 @@ SELECT jsonb_build_object(
                 WHERE n.nspname = {{ schema_name }} AND c.relkind IN ('r', 'p')),
     'public_connect', (SELECT has_database_privilege('public', d.oid, 'CONNECT') FROM pg_database d
                         WHERE d.datname = current_database()),
+    'statistics_seen', has_column_privilege('pg_catalog.pg_statistic', 'starelid', 'SELECT')
+                       AND has_column_privilege('pg_catalog.pg_statistic', 'staattnum', 'SELECT'),
     'extensions', (SELECT jsonb_object_agg(e.extname, e.extversion) FROM pg_extension e),
     'vector_schema', (SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
                        WHERE e.extname = 'vector'),

@@ -67,6 +67,19 @@ WITH RECURSIVE space AS (
       JOIN pg_catalog.pg_index AS i ON i.indrelid = t.oid AND (i.indisunique OR i.indisexclusion)
       JOIN pg_catalog.pg_class AS x ON x.oid = i.indexrelid
       LEFT JOIN pg_catalog.pg_inherits AS parent ON parent.inhrelid = i.indexrelid
+), analyzed AS (
+    -- What keeps statistics apart from the tenants' own column: columns, and what indexes compute.
+    SELECT t.oid AS relation, t.relname, a.attname, a.attrelid, a.attnum, a.attstattarget
+      FROM tables AS t
+      JOIN pg_catalog.pg_attribute AS a ON a.attrelid = t.oid
+     WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attname <> 'tenant_id' AND a.attgenerated <> 'v'
+    UNION ALL
+    SELECT t.oid, t.relname, pg_catalog.format('%s.%s', x.relname, a.attname), a.attrelid, a.attnum, a.attstattarget
+      FROM tables AS t
+      JOIN pg_catalog.pg_index AS i ON i.indrelid = t.oid
+      JOIN pg_catalog.pg_class AS x ON x.oid = i.indexrelid
+      JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indexrelid
+     WHERE a.attnum <= i.indnkeyatts AND i.indkey[a.attnum - 1] = 0
 ), functions AS (
     SELECT p.oid, pg_catalog.format('%s(%s)', p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid)) AS name,
            p.proname, p.prosecdef, p.provolatile, p.proparallel, p.proconfig, p.proacl, p.proowner
@@ -77,6 +90,24 @@ WITH RECURSIVE space AS (
                OR r.rolname ^@ {{ shard_prefix }} AS administrative
       FROM pg_catalog.pg_roles AS r
      WHERE r.rolname::text = {{ owner_name }} OR r.rolname ^@ ({{ owner_name }}::text || '_')
+), defaults AS (
+    -- Default privileges beyond PostgreSQL's own, of or for our roles or in our schema.
+    SELECT d.defaclrole AS role, pg_catalog.pg_get_userbyid(d.defaclrole)::text AS role_name,
+           pg_catalog.format('%s on %s%s to %s', g.privilege_type,
+               CASE d.defaclobjtype WHEN 'r' THEN 'tables' WHEN 'S' THEN 'sequences' WHEN 'f' THEN 'functions'
+                   WHEN 'T' THEN 'types' WHEN 'n' THEN 'schemas' ELSE 'large objects' END,
+               ' of schema ' || n.nspname, COALESCE(a.rolname::text, 'public')) AS detail
+      FROM pg_catalog.pg_default_acl AS d
+     CROSS JOIN LATERAL pg_catalog.aclexplode(d.defaclacl) AS g
+      LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = d.defaclnamespace
+      LEFT JOIN pg_catalog.pg_roles AS a ON a.oid = g.grantee
+     WHERE g.grantee <> d.defaclrole
+       AND NOT (d.defaclrole IN (SELECT oid FROM trusted) AND g.grantee IN (SELECT oid FROM trusted))
+       AND NOT (g.grantee = 0 AND d.defaclnamespace = 0
+                AND (d.defaclobjtype = 'T'
+                     OR d.defaclobjtype = 'f' AND d.defaclrole NOT IN (SELECT oid FROM trusted)))
+       AND (d.defaclrole IN (SELECT oid FROM ours) OR g.grantee IN (SELECT oid FROM ours)
+            OR d.defaclnamespace IN (SELECT oid FROM space))
 ), members AS (
     -- Who can become, or acts with the rights of, owner or maintenance, over any number of steps.
     SELECT m.member, m.roleid, t.rolname::text AS target, ARRAY[m.member] AS path
@@ -104,6 +135,23 @@ WITH RECURSIVE space AS (
      WHERE p.polname IS NULL OR p.polcmd <> w.polcmd OR NOT p.polpermissive OR p.roles <> w.roles
         OR p.polqual IS DISTINCT FROM (SELECT e.deparsed FROM expressions AS e WHERE e.word = w.polqual)
         OR p.polcheck IS DISTINCT FROM (SELECT e.deparsed FROM expressions AS e WHERE e.word = w.polcheck)
+    UNION ALL
+    SELECT 'StatisticsKept', relname::text, pg_catalog.format('column %s is analyzed', attname)
+      FROM analyzed WHERE attstattarget IS DISTINCT FROM 0
+    UNION ALL
+    -- Only from 18 on may an owner remove what was gathered already.
+    SELECT CASE WHEN pg_catalog.current_setting('server_version_num')::integer >= 180000
+                THEN 'StatisticsKept' ELSE 'StatisticsLeft' END,
+           c.relname::text,
+           pg_catalog.format('column %s has statistics; a superuser removes them: DELETE FROM pg_statistic', c.attname)
+      FROM analyzed AS c
+     WHERE EXISTS (SELECT FROM pg_catalog.pg_statistic AS s
+                    WHERE s.starelid = c.attrelid AND s.staattnum = c.attnum)
+    UNION ALL
+    SELECT CASE WHEN s.stxowner IN (SELECT oid FROM trusted) OR s.stxnamespace IN (SELECT oid FROM space)
+                THEN 'StatisticsKept' ELSE 'StatisticsForeign' END,
+           t.relname::text, pg_catalog.format('statistics object %s', s.stxname)
+      FROM pg_catalog.pg_statistic_ext AS s JOIN tables AS t ON t.oid = s.stxrelid
     UNION ALL
     SELECT 'PolicyForeign', t.relname::text, p.polname
       FROM policies AS p JOIN tables AS t ON t.oid = p.polrelid
@@ -193,6 +241,28 @@ WITH RECURSIVE space AS (
      WHERE f.proname IN ('capability', 'rotate_sealing_key', 'protect_table', 'tick_once', 'create_vector_table',
                          'create_event_partition', 'ensure_event_partitions', 'event_partitions')
        AND g.grantee NOT IN (SELECT oid FROM trusted)
+    UNION ALL
+    -- One pooler's login may ask for verifiers: no tenant's, nobody's besides, and nobody acts as it.
+    SELECT 'FunctionOwnerOnly', f.name, pg_catalog.format('EXECUTE to %s', a.rolname)
+      FROM functions AS f
+     CROSS JOIN LATERAL pg_catalog.aclexplode(f.proacl) AS g
+      JOIN pg_catalog.pg_roles AS a ON a.oid = g.grantee
+     WHERE f.proname = 'pooler_login' AND g.grantee NOT IN (SELECT oid FROM trusted)
+       AND (NOT a.rolcanlogin OR g.is_grantable
+            OR a.rolname ^@ ({{ owner_name }}::text || '_t_') OR a.rolname ^@ ({{ owner_name }}::text || '_set_')
+            OR a.rolname ^@ {{ shard_prefix }} OR a.rolname = {{ owner_name }}::text || '_app'
+            OR EXISTS (SELECT FROM pg_catalog.aclexplode(f.proacl) AS other
+                        WHERE other.grantee NOT IN (SELECT oid FROM trusted) AND other.grantee <> g.grantee)
+            OR EXISTS (SELECT FROM pg_catalog.pg_auth_members AS m
+                        WHERE m.roleid = g.grantee AND (m.inherit_option OR m.set_option)))
+    UNION ALL
+    SELECT 'DefaultPrivileges', role_name, detail FROM defaults
+    UNION ALL
+    SELECT 'DefaultPrivileges', r.rolname::text, 'new functions are executable by public'
+      FROM pg_catalog.pg_roles AS r JOIN trusted ON trusted.oid = r.oid
+     WHERE EXISTS (SELECT FROM functions)
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_default_acl AS d
+                        WHERE d.defaclrole = r.oid AND d.defaclnamespace = 0 AND d.defaclobjtype = 'f')
     UNION ALL
     SELECT 'FunctionMissing', w.name, 'the policies depend on it'
       FROM (VALUES ('current_tenant'), ('writing_tenant')) AS w (name)

@@ -5,6 +5,8 @@ GRANT CONNECT ON DATABASE {{ database }} TO {{ operator }};
 ALTER DATABASE {{ database }} SET temp_file_limit = {{ temp_file_limit }};
 ALTER ROLE {{ operator }} IN DATABASE {{ database }} SET search_path = pg_catalog, pg_temp;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+-- The audit looks which columns have statistics, never into them.
+GRANT SELECT (starelid, staattnum) ON pg_catalog.pg_statistic TO {{ owner }};
 -- Large objects know no row-level security.
 DO $bootstrap$
 DECLARE

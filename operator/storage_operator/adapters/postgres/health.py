@@ -34,14 +34,23 @@ _HORIZON = "SELECT count(*), max(to_time) FROM {{ schema }}.event_partitions()"
 _CONNECTIONS = """SELECT count(*), count(*) FILTER (WHERE datname = current_database()) FROM pg_stat_activity
 WHERE backend_type = 'client backend'"""
 
+_OPEN_DATABASES = """SELECT d.datname FROM pg_database d
+ WHERE d.datallowconn AND d.datname <> current_database() AND EXISTS (
+       SELECT FROM aclexplode(COALESCE(d.datacl, acldefault('d', d.datdba))) g
+        WHERE g.grantee = 0 AND g.privilege_type = 'CONNECT') ORDER BY 1"""
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the report: what was looked at, whether it is well, and what was seen."""
+    """One line of the report: what was looked at, whether it is well, and what was seen.
+
+    A warning is healthy all the same: what it says is for the server's administrator to weigh.
+    """
 
     name: str
     healthy: bool
     message: str
+    warning: bool = False
 
 
 async def examine(conninfo: str, schema: str) -> tuple[Check, ...]:
@@ -90,7 +99,7 @@ async def _inside(
         checks.append(await _policies(connection, schema, roles))
         if migrations.healthy:
             checks.append(await _partitions(connection, schema))
-        checks.append(await _pool(connection, told))
+        checks += [await _pool(connection, told), await _databases(connection)]
     return checks
 
 
@@ -178,3 +187,12 @@ async def _pool(connection: psycopg.AsyncConnection[TupleRow], told: Mapping[str
     if used >= usable:
         return Check("connections", False, f"{text}: only reserved ones are left")
     return Check("connections", True, f"Connection pool healthy ({text})")
+
+
+async def _databases(connection: psycopg.AsyncConnection[TupleRow]) -> Check:
+    rows = await (await connection.execute(_OPEN_DATABASES.encode())).fetchall()
+    if not rows:
+        return Check("databases", True, "No other database of the server lets PUBLIC in")
+    names = ", ".join(name for (name,) in rows[:_SHOWN]) + (f" and {len(rows) - _SHOWN} more" if rows[_SHOWN:] else "")
+    why = f"warning: tenants may connect to other databases of the server: {names}"
+    return Check("databases", True, f"{why}; REVOKE CONNECT ON DATABASE … FROM PUBLIC", warning=True)

@@ -41,7 +41,14 @@ ALTER ROLE {{ app }} LOGIN INHERIT CONNECTION LIMIT -1 PASSWORD {{ verifier }};
 _MARK_APP = "COMMENT ON ROLE {{ app }} IS {{ mark }};\n"
 _PROTECT = "SELECT {{ schema }}.protect_table({{ table }}::regclass, {{ append_only }});\n"
 PROTECTION_KINDS = frozenset(
-    {"RowSecurityDisabled", "RowSecurityNotForced", "PolicyMissing", "PolicyAltered", "PolicyForeign"}
+    {
+        "RowSecurityDisabled",
+        "RowSecurityNotForced",
+        "PolicyMissing",
+        "PolicyAltered",
+        "PolicyForeign",
+        "StatisticsKept",
+    }
 )
 """The violations that putting a table's policies right ends; all others need a person."""
 
@@ -205,8 +212,8 @@ class Installation:
         await self.server.script(script.text(), script.count)
         await self.sets.ensure_app()
 
-    async def protect(self) -> tuple[str, ...]:
-        """Put the policies of every table right whose protection the audit finds broken; returns the tables."""
+    async def protect(self) -> tuple[Violation, ...]:
+        """Put every table right whose policies or statistics the audit finds broken; returns all that the audit found."""
         violations = await self.audit()
         foreign = {each.object for each in violations if each.kind == "RelationOwner"}
         broken = sorted({each.object for each in violations if each.kind in PROTECTION_KINDS} - foreign)
@@ -219,7 +226,7 @@ class Installation:
             script.raw(_PROTECT, table=qualified, append_only=append_only)
         if not script.empty:
             await self.server.script(script.text(), script.count)
-        return tuple(broken)
+        return violations
 
     async def fence(self) -> None:
         """Raise ``Fenced`` when another leader has taken over; for work that is not one script."""
@@ -319,6 +326,8 @@ def check_rights(told: Mapping[str, Any], roles: RoleNames) -> None:
         lacking.append(f"{SHARD_COUNT - shards} of the {SHARD_COUNT} roles {roles.owner}_admin_NN")
     if told["public_connect"]:
         lacking.append(f"CONNECT on database {told['database']} is still granted to PUBLIC")
+    if not told["statistics_seen"]:
+        lacking.append(f"SELECT (starelid, staattnum) on pg_catalog.pg_statistic of {roles.owner}")
     if lacking:
         raise DatabaseFault(
             "PrivilegesMissing",

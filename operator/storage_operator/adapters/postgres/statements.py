@@ -28,6 +28,7 @@ from storage_operator.planning.actions import (
     SetSettings,
 )
 from storage_operator.planning.sets import PrivilegeChange
+from storage_operator.planning.tenant import left_behind
 from storage_sql.renderer import Identifier, Literal, ident, literal, render
 
 _FENCE = f"""DO $fence$ BEGIN
@@ -48,7 +49,13 @@ _CREATE_LOGIN = (
     + _AS_OWNER
 )
 _ALTER_LOGIN = _AS_SHARD + "ALTER ROLE {{ login }} " + _ATTRIBUTES + " VALID UNTIL 'infinity';\n" + _AS_OWNER
-_SET_PASSWORD = _AS_SHARD + "ALTER ROLE {{ login }} PASSWORD {{ verifier }} VALID UNTIL 'infinity';\n" + _AS_OWNER
+# The mark tells that a login which had been left behind is in use again.
+_SET_PASSWORD = (
+    _AS_SHARD
+    + "ALTER ROLE {{ login }} PASSWORD {{ verifier }} VALID UNTIL 'infinity';\n"
+    + "COMMENT ON ROLE {{ login }} IS {{ mark }};\n"
+    + _AS_OWNER
+)
 _RESET_SETTINGS = "ALTER ROLE {{ login }} RESET ALL;\n"
 _RESET_DATABASE_SETTINGS = "ALTER ROLE {{ login }} IN DATABASE {{ database }} RESET ALL;\n"
 _SET_SETTING = "ALTER ROLE {{ login }} SET {{ setting }} TO {{ value }};\n"
@@ -67,10 +74,34 @@ ON CONFLICT (login) DO UPDATE SET digest = excluded.digest, verifier = excluded.
 UPDATE {{ schema }}.tenants SET password_changed_at = clock_timestamp() WHERE tenant = {{ tenant }};
 """
 _RETIRE = "UPDATE {{ schema }}.tenant_logins SET retire_at = {{ retire_at }}::timestamptz WHERE login = {{ login }};\n"
+# What a login made in another database, or a neighbour made there in its name, keeps the role: nobody but a person may
+# look after that. Such a role stays without a way in, a membership or a binding, and its mark says so.
+_DROP_ROLE = (
+    _AS_SHARD
+    + "GRANT {{ login_role }} TO {{ shard }} WITH INHERIT TRUE, SET TRUE;\n"
+    + "DROP OWNED BY {{ login_role }};\n"
+    + """DO $drop$ BEGIN
+  DROP ROLE {{ login_role }};
+EXCEPTION WHEN dependent_objects_still_exist THEN
+  ALTER ROLE {{ login_role }} NOLOGIN PASSWORD NULL;
+  COMMENT ON ROLE {{ login_role }} IS {{ left_mark }};
+END $drop$;
+"""
+    + _AS_OWNER
+    + """DO $left$ DECLARE held name; BEGIN
+  FOR held IN SELECT g.rolname FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
+    JOIN pg_roles r ON r.oid = m.member WHERE r.rolname = {{ login }}
+  LOOP
+    EXECUTE format('REVOKE %I FROM %I', held, {{ login }});
+  END LOOP;
+EXCEPTION WHEN insufficient_privilege THEN NULL;
+END $left$;
+"""
+)
 _DROP_LOGIN = (
-    "DELETE FROM {{ schema }}.tenant_logins WHERE login = {{ login }};\n"
-    "{% if role_exists %}" + _AS_SHARD + "GRANT {{ login_role }} TO {{ shard }} WITH INHERIT TRUE, SET TRUE;\n"
-    "DROP OWNED BY {{ login_role }};\nDROP ROLE {{ login_role }};\n" + _AS_OWNER + "{% endif %}"
+    "DELETE FROM {{ schema }}.tenant_logins WHERE login = {{ login }};\n{% if role_exists %}"
+    + _DROP_ROLE
+    + "{% endif %}"
 )
 _ROW = (
     "namespace",
@@ -197,7 +228,8 @@ class Script:
                 )
             case SetPassword():
                 verifier = literal(secrets[action.login][0])
-                self._add(_SET_PASSWORD, login=ident(action.login), shard=ident(action.shard), verifier=verifier)
+                role, shard, mark = ident(action.login), ident(action.shard), literal(self._mark)
+                self._add(_SET_PASSWORD, login=role, shard=shard, verifier=verifier, mark=mark)
             case SetSettings():
                 self._settings(action)
             case BindLogin():
@@ -211,15 +243,17 @@ class Script:
                     verifier=literal(issued[0]),
                 )
             case DropLogin():
-                self._add(
-                    _DROP_LOGIN,
-                    login=literal(action.login),
-                    login_role=ident(action.login),
-                    shard=ident(action.shard),
-                    role_exists=role_exists,
-                )
+                self._drop(_DROP_LOGIN, action.login, action.shard, role_exists=role_exists)
             case _:
                 self._simple(action)
+
+    def drop_role(self, login: str, shard: str) -> None:
+        """Append another attempt to drop a role that was left behind."""
+        self._drop(_DROP_ROLE, login, shard)
+
+    def _drop(self, template: str, login: str, shard: str, *, role_exists: bool = True) -> None:
+        marked = {"login": literal(login), "left_mark": literal(left_behind(self._mark))}
+        self._add(template, **marked, login_role=ident(login), shard=ident(shard), role_exists=role_exists)
 
     def _simple(self, action: Action) -> None:
         match action:

@@ -174,7 +174,8 @@ $function$;
 -- Protection ----------------------------------------------------------------------------------
 
 -- Puts a table and all its partitions under the one contract. On an append-only table only the
--- owner's definer functions may update or delete.
+-- owner's definer functions may update or delete. Statistics are gathered over all tenants' rows
+-- and show in everybody's estimates, so that only the tenants' own column keeps any.
 CREATE FUNCTION {{ schema }}.protect_table(target regclass, append_only boolean DEFAULT false) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -182,6 +183,10 @@ AS $function$
 DECLARE
     relation regclass;
     policy name;
+    silenced text;
+    index_name regclass;
+    place integer;
+    statistics_name text;
     reader constant text := format('(tenant_id = (SELECT %I.current_tenant()))', {{ schema_name }});
     writer constant text := format('(tenant_id = (SELECT %I.writing_tenant()))', {{ schema_name }});
     changers constant text := CASE WHEN append_only THEN quote_ident({{ owner_name }}) ELSE 'PUBLIC' END;
@@ -201,6 +206,43 @@ BEGIN
             relation, changers, reader);
         EXECUTE format('CREATE POLICY maintenance_all ON %s TO %I USING (true) WITH CHECK (true)',
             relation, {{ maintenance_name }});
+        SELECT string_agg(format('ALTER COLUMN %I SET STATISTICS 0', a.attname), ', ') INTO silenced
+          FROM pg_attribute AS a
+         WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> 'tenant_id'
+           AND a.attgenerated <> 'v' AND a.attstattarget IS DISTINCT FROM 0;
+        IF silenced IS NOT NULL THEN
+            EXECUTE format('ALTER TABLE ONLY %s %s', relation, silenced);
+        END IF;
+        -- What an index computes has statistics of its own.
+        FOR index_name, place IN
+            SELECT i.indexrelid, a.attnum
+              FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indexrelid
+             WHERE i.indrelid = relation AND a.attnum <= i.indnkeyatts AND i.indkey[a.attnum - 1] = 0
+               AND a.attstattarget IS DISTINCT FROM 0
+        LOOP
+            EXECUTE format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS 0', index_name, place);
+        END LOOP;
+        FOR statistics_name IN
+            SELECT format('%I.%I', n.nspname, e.stxname)
+              FROM pg_statistic_ext AS e JOIN pg_namespace AS n ON n.oid = e.stxnamespace
+             WHERE e.stxrelid = relation
+               AND (pg_has_role(e.stxowner, 'USAGE') OR pg_has_role(n.nspowner, 'USAGE'))
+        LOOP
+            EXECUTE format('DROP STATISTICS %s', statistics_name);
+        END LOOP;
+        -- Analyzing with a target of 0 leaves what was gathered before. Only from 18 on may an owner remove it.
+        IF current_setting('server_version_num')::integer >= 180000 THEN
+            PERFORM pg_clear_attribute_stats(n.nspname::text, c.relname::text, a.attname::text, of_children)
+               FROM pg_attribute AS a
+               JOIN pg_class AS c ON c.oid = a.attrelid
+               JOIN pg_namespace AS n ON n.oid = c.relnamespace
+              CROSS JOIN (VALUES (false), (true)) AS s (of_children)
+              WHERE NOT a.attisdropped
+                AND (a.attrelid = relation AND a.attnum > 0 AND a.attname <> 'tenant_id'
+                     OR a.attrelid IN (SELECT i.indexrelid FROM pg_index AS i
+                                        WHERE i.indrelid = relation AND a.attnum <= i.indnkeyatts
+                                          AND i.indkey[a.attnum - 1] = 0));
+        END IF;
     END LOOP;
 END
 $function$;
@@ -265,4 +307,4 @@ COMMENT ON COLUMN {{ schema }}.sealing_key.created_at IS 'When the key was drawn
 COMMENT ON FUNCTION {{ schema }}.rotate_sealing_key() IS 'Draws a new sealing key; every capability and context dies.';
 COMMENT ON FUNCTION {{ schema }}.current_tenant() IS 'The tenant this session or transaction acts for, or NULL: the policies ask it.';
 COMMENT ON FUNCTION {{ schema }}.writing_tenant() IS 'As current_tenant, but raises when the tenant is over an enforced quota.';
-COMMENT ON FUNCTION {{ schema }}.protect_table(regclass, boolean) IS 'Puts a table and its partitions under row-level security.';
+COMMENT ON FUNCTION {{ schema }}.protect_table(regclass, boolean) IS 'Puts a table and its partitions under row-level security, and its columns'' statistics out of sight.';

@@ -64,7 +64,22 @@ BEGIN
 END
 $function$;
 
+-- For a pooler that asks the database who may log in: the live logins' verifiers, one at a time.
+-- Granted to nobody here, and to one login that is nobody else's by hand.
+CREATE FUNCTION {{ schema }}.pooler_login(login_name text) RETURNS TABLE (usename text, passwd text)
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+    SELECT l.login, l.verifier
+      FROM {{ schema }}.tenant_logins AS l
+      JOIN {{ schema }}.tenants AS t ON t.tenant = l.tenant
+     WHERE l.login = login_name COLLATE "C" AND l.verifier IS NOT NULL
+       AND t.state = 'active' AND NOT t.suspended
+       AND (l.retire_at IS NULL OR l.retire_at > statement_timestamp())
+$function$;
+
 -- Comments ------------------------------------------------------------------------------------
 
 COMMENT ON FUNCTION {{ schema }}.capability(text, integer) IS 'The capability of a tenant in sealed mode.';
 COMMENT ON FUNCTION {{ schema }}.enter(text, text, text) IS 'Enters a tenant on the shared login for the rest of the transaction.';
+COMMENT ON FUNCTION {{ schema }}.pooler_login(text) IS 'Name and SCRAM verifier of a live login, for the auth_query of a pooler.';

@@ -38,6 +38,9 @@ BEGIN
         ALTER TABLE {{ schema }}.relationships ADD CONSTRAINT relationships_one_current_version EXCLUDE USING gist (
             tenant_id WITH =, relationship_id WITH =, tstzrange(valid_time_start, valid_time_end) WITH &&)
             WHERE (tx_to = 9223372036854775807);
+        -- As with columns (see protect_table): what an index computes keeps no statistics either.
+        ALTER INDEX {{ schema }}.entities_one_current_version ALTER COLUMN 3 SET STATISTICS 0;
+        ALTER INDEX {{ schema }}.relationships_one_current_version ALTER COLUMN 3 SET STATISTICS 0;
     ELSE
         CREATE TRIGGER entities_one_current_version BEFORE INSERT ON {{ schema }}.entities
             FOR EACH ROW WHEN (NEW.tx_to = 9223372036854775807)
