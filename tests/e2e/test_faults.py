@@ -74,11 +74,14 @@ def test_killed_again_and_again_during_a_burst(scene: Scene) -> None:
     names = [f"burst-{number:02d}" for number in range(BURST)]
     applying = threading.Thread(target=scene.burst, args=(names,))
     applying.start()
+    unfinished = []
     for count in KILLED_AT:
         _wait_for_logins(scene.installation, count)
         assert scene.operator.end(signal.SIGKILL) == -signal.SIGKILL
+        unfinished.append(len(scene.not_ready(names)))
         scene.operator.start()
     applying.join()
+    assert unfinished[1] > 0, "the kills came after the burst"
     scene.all_ready(names)
     _exact(scene, scene.installation, names)
 
@@ -92,7 +95,8 @@ def _wait_for_logins(installation: Installation, count: int) -> None:
 
 def _exact(scene: Scene, installation: Installation, names: list[str]) -> None:
     """Compare the catalog with the resources: one login, one binding, one row and one Secret a tenant."""
-    secrets = {name: scene.secret(name) for name in names}
+    held = scene.secrets()
+    secrets = {name: held[name] for name in names}
     for name, secret in secrets.items():
         with psycopg.connect(secret["dsn"]) as session:
             assert session.execute("SELECT llmspell.current_tenant()").fetchone() == (name,)
@@ -192,8 +196,9 @@ def test_the_log_is_json_and_holds_no_secret(scene: Scene) -> None:
     text = scene.operator.log.read_text(encoding="utf-8")
     for line in text.splitlines():
         assert {"time", "level", "message"} <= json.loads(line).keys()
-    for name in scene.tenants():
-        secret = scene.secret(name)
+    secrets = scene.secrets()
+    assert secrets.keys() == scene.tenants().keys()
+    for secret in secrets.values():
         assert not any(secret.get(key) and secret[key] in text for key in ("password", "capability"))
     assert "SCRAM-SHA-256$" not in text
     assert scene.installation.operator_password not in text

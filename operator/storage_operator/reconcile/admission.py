@@ -5,6 +5,7 @@ from __future__ import annotations
 from storage_operator.errors import Refused, Waiting
 from storage_operator.reconcile.context import Context
 from storage_operator.reconcile.fleet import Tended
+from storage_operator.resources.conditions import ConditionType, find, read_conditions
 from storage_operator.resources.kinds import Kind
 from storage_operator.resources.namespace_policy import admits
 from storage_operator.resources.references import ClusterReference
@@ -19,14 +20,22 @@ def cluster_key(reference: ClusterReference) -> Key:
     return Key(Kind.STORAGE_CLUSTER, reference.namespace, reference.name)
 
 
+class NotMetYet(Waiting):
+    """This process has not looked at a Ready cluster yet: what statuses say of it stands until it has."""
+
+
 def serving_cluster(context: Context, reference: ClusterReference) -> Tended:
     """Return the cluster's entry, or raise ``Waiting`` while it does not exist or is not Ready."""
     key = cluster_key(reference)
     place = f"StorageCluster {key.namespace}/{key.name}"
-    if context.world.get(key) is None:
+    body = context.world.get(key)
+    if body is None:
         raise Waiting("ClusterNotFound", f"{place} does not exist", WAIT_FOR_CLUSTER_SECONDS)
     tended = context.fleet.get(key)
     if tended is None or not tended.serving:
+        ready = find(read_conditions(body), ConditionType.READY)
+        if ready is not None and ready.is_true:
+            raise NotMetYet("ClusterNotReady", f"{place} is being looked at", WAIT_FOR_CLUSTER_SECONDS)
         raise Waiting("ClusterNotReady", f"{place} is not Ready yet", WAIT_FOR_CLUSTER_SECONDS)
     return tended
 

@@ -6,7 +6,7 @@ from storage_operator.adapters.postgres import components as database
 from storage_operator.adapters.postgres.faults import DatabaseFault
 from storage_operator.errors import Refused, Waiting
 from storage_operator.planning.component import exact_only, index_method, missing_method, plan_component
-from storage_operator.reconcile.admission import cluster_key, serving_cluster
+from storage_operator.reconcile.admission import NotMetYet, cluster_key, serving_cluster
 from storage_operator.reconcile.context import Context
 from storage_operator.reconcile.fleet import Tended
 from storage_operator.reconcile.report import Report, reason_of
@@ -43,6 +43,8 @@ class ComponentReconciler:
         except Refused as refusal:
             report.false(ConditionType.ACCEPTED, reason_of(refusal, Reason.INVALID_SPEC), refusal.message)
             return await self._finish(report, spec, None, Outcome("refused", 60.0))
+        except NotMetYet as wait:
+            return Outcome("waiting", wait.retry_after)  # a restart of the operator is no news about a component
         except Waiting as wait:
             if not report.told(ConditionType.ACCEPTED):
                 report.unknown(ConditionType.ACCEPTED, reason_of(wait, Reason.PROGRESSING), wait.message)
@@ -128,19 +130,15 @@ class ComponentReconciler:
     async def _finish(
         self, report: Report, spec: StorageComponentSpec | None, state: database.ComponentState | None, outcome: Outcome
     ) -> Outcome:
-        conditions = report.conditions()
-        if spec is None or state is None:
-            fields = dict(report.body.get("status") or {})
-            fresh = StorageComponentStatus(report.generation, conditions).as_fields()
-            fields.update({name: fresh[name] for name in ("conditions", "observedGeneration")})
-        else:
+        seen = None
+        if spec is not None and state is not None:
             partitions = None
             if spec.events is not None and state.horizon is not None:
                 partitions = Partitions(state.partition_count, state.horizon)
-            fields = StorageComponentStatus(
-                report.generation, conditions, state.tables, exact_only(spec), partitions
-            ).as_fields()
-        await report.write(self._context.world, fields, conditions)
+            seen = StorageComponentStatus(
+                report.generation, report.conditions(), state.tables, exact_only(spec), partitions
+            )
+        await report.write(self._context.world, seen)
         return outcome
 
 

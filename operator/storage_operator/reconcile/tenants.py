@@ -26,7 +26,7 @@ from storage_operator.planning.tenant import (
     remaining_drift,
 )
 from storage_operator.reconcile.access import ROTATION_LABEL, AccessKeeper, rotation_label, secret_name
-from storage_operator.reconcile.admission import admit, cluster_key
+from storage_operator.reconcile.admission import NotMetYet, admit, cluster_key
 from storage_operator.reconcile.context import Context
 from storage_operator.reconcile.fleet import Tended
 from storage_operator.reconcile.report import Report, reason_of
@@ -143,10 +143,7 @@ class TenantReconciler:
             self._refused(report, refusal)
             return await self._finish(report, spec, None, Outcome("refused", REFUSED_SECONDS))
         except Waiting as wait:
-            if not report.told(ConditionType.ACCEPTED):
-                report.unknown(ConditionType.ACCEPTED, reason_of(wait, Reason.PROGRESSING), wait.message)
-            report.unknown(ConditionType.PROVISIONED, reason_of(wait, Reason.PROGRESSING), wait.message)
-            return await self._finish(report, spec, None, Outcome("waiting", wait.retry_after))
+            return await self._waits(report, spec, wait)
         except DatabaseFault as fault:
             return await self._faulted(report, spec, fault)
         left_as_it_is = bool(done.plan.drift) and not tended.repairs
@@ -359,6 +356,15 @@ class TenantReconciler:
         else:
             report.false(ConditionType.ACCEPTED, reason, refusal.message)
 
+    async def _waits(self, report: Report, spec: TenantSpec, wait: Waiting) -> Outcome:
+        outcome = Outcome("waiting", wait.retry_after)
+        if isinstance(wait, NotMetYet):
+            return outcome  # a restart of the operator is no news about a tenant
+        if not report.told(ConditionType.ACCEPTED):
+            report.unknown(ConditionType.ACCEPTED, reason_of(wait, Reason.PROGRESSING), wait.message)
+        report.unknown(ConditionType.PROVISIONED, reason_of(wait, Reason.PROGRESSING), wait.message)
+        return await self._finish(report, spec, None, outcome)
+
     async def _faulted(self, report: Report, spec: TenantSpec, fault: DatabaseFault) -> Outcome:
         if fault.connection:
             report.unknown(ConditionType.PROVISIONED, reason_of(fault, Reason.UNREACHABLE), fault.message)
@@ -369,21 +375,12 @@ class TenantReconciler:
     async def _finish(
         self, report: Report, spec: TenantSpec | None, done: Provisioned | None, outcome: Outcome
     ) -> Outcome:
-        conditions = report.conditions()
-        fields = self._status(report, spec, done, conditions).as_fields()
-        if done is None:
-            # What was not looked at keeps what it said; only the conditions are news.
-            kept = {name: value for name, value in _status(report.body).items() if name in fields}
-            news = {"conditions": fields["conditions"], "observedGeneration": fields["observedGeneration"]}
-            fields = {**kept, **news}
-        await report.write(self._context.world, fields, conditions)
+        seen = None if spec is None or done is None else self._seen(report, spec, done)
+        await report.write(self._context.world, seen)
         return outcome
 
-    def _status(
-        self, report: Report, spec: TenantSpec | None, done: Provisioned | None, conditions: tuple[object, ...]
-    ) -> TenantStatus:
-        if spec is None or done is None:
-            return TenantStatus(report.generation, conditions)  # type: ignore[arg-type]
+    @staticmethod
+    def _seen(report: Report, spec: TenantSpec, done: Provisioned) -> TenantStatus:
         observed, usage = done.state.observed, done.state.usage
         measured = (
             Usage(usage.bytes, usage.rows or 0, usage.measured_at)
@@ -394,7 +391,7 @@ class TenantReconciler:
         changed = observed.credential_changed_at
         return TenantStatus(
             observed_generation=report.generation,
-            conditions=conditions,  # type: ignore[arg-type]
+            conditions=report.conditions(),
             role=observed.live.login if observed.live else None,
             secret_name=done.secret_name,
             schema_version=done.state.schema_version,

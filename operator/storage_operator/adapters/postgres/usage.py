@@ -21,6 +21,9 @@ _SAVE = """WITH measured AS (
            over_quota = COALESCE(COALESCE(m.bytes, 0) > t.quota_bytes, false)
       FROM {{ schema }}.tenants o LEFT JOIN measured m ON m.tenant = o.tenant
      WHERE o.tenant = t.tenant
+       AND ((o.used_rows, o.used_bytes) IS DISTINCT FROM (COALESCE(m.rows, 0), COALESCE(m.bytes, 0))
+            OR o.over_quota IS DISTINCT FROM COALESCE(COALESCE(m.bytes, 0) > o.quota_bytes, false)
+            OR o.measured_at IS NULL OR o.measured_at < clock_timestamp() - interval '1 hour')
  RETURNING t.namespace, t.name, o.over_quota IS DISTINCT FROM t.over_quota AS flipped
 )
 SELECT namespace, name FROM changed WHERE flipped"""
@@ -39,7 +42,8 @@ async def measure(installation: Installation) -> tuple[Owner, ...]:
     """Measure every tenant and save the figures; returns those that came over or back under their quota.
 
     Bytes are what the values take as they are stored (compressed where PostgreSQL compressed them) and 24 for each
-    row's header; indexes are not counted.
+    row's header; indexes are not counted. Figures that did not change keep the time of their measurement for an hour:
+    each new time costs a write here and a PATCH of the Tenant's status.
     """
     rows: defaultdict[str, int] = defaultdict(int)
     size: defaultdict[str, int] = defaultdict(int)
