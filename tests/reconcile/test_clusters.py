@@ -62,6 +62,9 @@ MALFORMED = {
     "no such port": b"postgresql://u:p@h:70000/d",
     "a port that is none": b"host=h user=u dbname=d port=abc",
     "unknown option": b"postgresql://u:p@h/d?sll=1",
+    "a log of TLS keys": b"postgresql://u:p@h/d?sslkeylogfile=/tmp/keys",
+    "others' passwords": b"postgresql://u:p@h/d?passfile=/root/.pgpass",
+    "another connection": b"postgresql://u:p@h/d?service=other",
 }
 
 
@@ -73,6 +76,14 @@ async def test_a_malformed_connection_string_is_told_without_its_text(stage: Sta
     assert stage.condition(stage.cluster, "Reachable") == ("False", "ConnectionStringInvalid")
     shown = stage.message(stage.cluster, "Reachable")
     assert not value or value.decode("utf-8", "replace") not in shown
+
+
+async def test_no_part_of_a_password_with_an_at_sign_is_told(stage: Stage) -> None:
+    """libpq takes what follows the first @ for the host, and every message would repeat it."""
+    admin(stage, b"postgresql://admin:secr@tword@127.0.0.1/db")
+    await stage.run(stage.cluster)
+    assert stage.condition(stage.cluster, "Reachable") == ("False", "ConnectionStringInvalid")
+    assert "tword" not in str(stage.world.get(stage.cluster)) + str(stage.world.events)
 
 
 async def test_a_missing_secret_and_a_missing_key(stage: Stage) -> None:

@@ -21,6 +21,9 @@ _STRENGTH = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"
 _DEFAULT_PORT = 5432
 _PORT_MAX = 65_535
 _LIBPQ_WITH_KEYS = 180_000
+# What would make libpq read or write files of this process: passwords of other servers, other connections, a log of
+# TLS keys at any path. Whoever writes a Secret decides where the operator connects to, not what it does to itself.
+_REFUSED = frozenset({"passfile", "service", "servicefile", "sslkeylogfile"})
 
 
 def admin_conninfo(value: bytes, sslmode: str, ca: bytes | None) -> str:
@@ -31,6 +34,14 @@ def admin_conninfo(value: bytes, sslmode: str, ca: bytes | None) -> str:
     parameters = _parse(value)
     if not parameters.get("user") or not parameters.get("dbname"):
         raise DatabaseFault("ConnectionStringInvalid", "the connection string must name at least a user and a database")
+    refused = sorted(_REFUSED & {name for name, value in parameters.items() if value})
+    if refused:
+        raise DatabaseFault("ConnectionStringInvalid", f"the connection string must not set {', '.join(refused)}")
+    if any("@" in host[1:] for host in str(parameters.get("host") or "").split(",")):
+        # The rest of a password: libpq ends it at the first @, and every message would repeat the host.
+        raise DatabaseFault(
+            "ConnectionStringInvalid", "the connection string's host holds an @; in a password it is written %40"
+        )
     ports = str(parameters.get("port") or _DEFAULT_PORT).split(",")
     if not all(port.isdecimal() and 0 < int(port) <= _PORT_MAX for port in ports):
         raise DatabaseFault("ConnectionStringInvalid", "the connection string's port is not a number from 1 to 65535")
