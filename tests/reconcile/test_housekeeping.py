@@ -136,3 +136,14 @@ async def test_housekeeping_wakes_whose_quota_flipped(stage: Stage) -> None:
     (tended,) = stage.reconciler.context.fleet.all()
     await Housekeeper(stage.reconciler.context).look_after(tended)
     assert key in woken
+
+
+async def test_the_count_of_tenants_follows_between_reconciles(stage: Stage) -> None:
+    """A tenant that becomes Ready is counted in the cluster's status at the next pass, without a reconcile of it."""
+    await stage.run(stage.cluster)
+    before = stage.world.bodies[stage.cluster]["status"]["tenants"]
+    await stage.ready("counted")
+    (tended,) = stage.reconciler.context.fleet.all()
+    await Housekeeper(stage.reconciler.context).look_after(tended)
+    after = stage.world.bodies[stage.cluster]["status"]["tenants"]
+    assert after == {"total": before["total"] + 1, "ready": before["ready"] + 1}

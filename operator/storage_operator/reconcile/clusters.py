@@ -299,21 +299,12 @@ class ClusterReconciler:
         return sorted(f"{body['metadata']['namespace']}/{body['metadata']['name']}" for body in bodies)
 
     async def _finish(self, report: Report, looked: Looked | None, outcome: Outcome) -> Outcome:
-        conditions = report.conditions()
-        if looked is None:
-            fields = dict(report.body.get("status") or {})
-            fresh = StorageClusterStatus(report.generation, conditions).as_fields()
-            fields.update({name: fresh[name] for name in ("conditions", "observedGeneration")})
-        else:
-            fields = self._status(report, looked).as_fields()
-        await report.write(self._context.world, fields, conditions)
+        await report.write(self._context.world, None if looked is None else self._status(report, looked))
         return outcome
 
     def _status(self, report: Report, looked: Looked) -> StorageClusterStatus:
         installation, census = looked.tended.installation, looked.census
         facts = installation.facts
-        key = Key.of(report.body)
-        ready = [body for body in self._context.world.list(Kind.TENANT) if _refers_to(body, key)]
         return StorageClusterStatus(
             observed_generation=report.generation,
             conditions=report.conditions(),
@@ -322,7 +313,7 @@ class ClusterReconciler:
             installation=facts.roles.installation,
             schema_version=looked.plan.current,
             pending_migrations=tuple(migration.label for migration in looked.plan.pending),
-            tenants=TenantCounts(len(ready), sum(1 for body in ready if _is_ready(body))),
+            tenants=count_tenants(self._context, Key.of(report.body)),
             connections=None if census is None else _connection_counts(looked.tended, census),
             last_verified_time=None if census is None else self._context.clock(),
         )
@@ -332,6 +323,12 @@ def _connection_counts(tended: Tended, census: Census) -> ConnectionCounts:
     facts, limits = tended.installation.facts, tended.spec.limits
     own = limits.connections + limits.reserved_connections + facts.reserved_connections
     return ConnectionCounts(limit=facts.max_connections, committed=census.committed_connections + own)
+
+
+def count_tenants(context: Context, key: Key) -> TenantCounts:
+    """Count a cluster's Tenants, and those of them that are Ready, from the cache."""
+    bodies = [body for body in context.world.list(Kind.TENANT) if _refers_to(body, key)]
+    return TenantCounts(len(bodies), sum(1 for body in bodies if _is_ready(body)))
 
 
 def _refers_to(body: Body, key: Key) -> bool:

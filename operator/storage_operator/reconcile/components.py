@@ -95,6 +95,8 @@ class ComponentReconciler:
             rival = parse(other)
             if isinstance(rival, Faults) or (rival.cluster, rival.store) != (spec.cluster, spec.store):
                 continue
+            if rival.metadata.namespace != rival.cluster.namespace:
+                continue  # it is refused there, however old it is: from elsewhere nobody takes a store's place
             if _age(other) < own and not rival.metadata.deleting:
                 return f"{rival.metadata.namespace}/{rival.metadata.name}"
         return None

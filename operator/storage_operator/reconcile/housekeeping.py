@@ -15,9 +15,12 @@ from storage_operator.adapters.postgres.faults import DatabaseFault
 from storage_operator.adapters.postgres.retention import expire
 from storage_operator.adapters.postgres.usage import measure
 from storage_operator.adapters.postgres.watchdog import end_offenders
+from storage_operator.errors import ApiError
+from storage_operator.reconcile.clusters import count_tenants
 from storage_operator.reconcile.context import Context
 from storage_operator.reconcile.fleet import Tended
 from storage_operator.resources.kinds import Kind
+from storage_operator.resources.metadata import Metadata
 from storage_operator.world import Key
 
 logger = logging.getLogger(__name__)
@@ -48,8 +51,22 @@ class Housekeeper:
                 logger.warning("ended a session of %s: %s", ended.login, ended.limit)
             await self._measure(tended)
             await self._expire(tended)
+            await self._count(tended)
         except DatabaseFault as fault:
             logger.info("housekeeping of %s is put off: %s", tended.key, fault.reason)
+        except ApiError as error:
+            logger.info("the count of tenants of %s is put off: %s", tended.key, error)
+
+    async def _count(self, tended: Tended) -> None:
+        """Keep the cluster's count of tenants right between its own reconciles; one PATCH a pass at most."""
+        body = self._context.world.get(tended.key)
+        status = (body or {}).get("status")
+        if body is None or not status or Metadata.of(body).deleting:
+            return
+        counted = count_tenants(self._context, tended.key)
+        fields = {"total": counted.total, "ready": counted.ready}
+        if status.get("tenants") != fields:
+            await self._context.world.patch_status(body, {**status, "tenants": fields})
 
     async def _expire(self, tended: Tended) -> None:
         now = time.monotonic()

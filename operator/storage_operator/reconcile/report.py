@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from storage_operator.errors import OperatorError
 from storage_operator.resources.conditions import (
@@ -20,6 +19,7 @@ from storage_operator.resources.conditions import (
 )
 from storage_operator.resources.kinds import Kind
 from storage_operator.resources.metadata import Metadata
+from storage_operator.resources.status import Status, unseen
 from storage_operator.world import Body, World
 
 _REASONS = {reason.value: reason for reason in Reason}
@@ -82,8 +82,16 @@ class Report:
         ready = derive_ready(self.kind, merged, generation=self.generation, deleting=deleting)
         return merge(merged, [ready], now)
 
-    async def write(self, world: World, fields: Mapping[str, Any], conditions: tuple[Condition, ...]) -> None:
-        """Write the status when it differs; a flip of Ready is an Event, nothing else is."""
+    async def write(self, world: World, seen: Status | None = None) -> None:
+        """Write the status when it differs; a flip of Ready is an Event, nothing else is.
+
+        ``seen`` was made with this report's conditions; None says that nobody looked, and what was known stays.
+        """
+        if seen is None:
+            conditions = self.conditions()
+            fields = unseen(self.body.get("status") or {}, self.generation, conditions)
+        else:
+            conditions, fields = seen.conditions, seen.as_fields()
         await world.patch_status(self.body, fields)
         before = find(read_conditions(self.body), ConditionType.READY)
         after = find(conditions, ConditionType.READY)
