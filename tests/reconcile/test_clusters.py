@@ -79,7 +79,7 @@ async def test_a_malformed_connection_string_is_told_without_its_text(stage: Sta
 
 
 async def test_no_part_of_a_password_with_an_at_sign_is_told(stage: Stage) -> None:
-    """libpq takes what follows the first @ for the host, and every message would repeat it."""
+    """What follows the first @ is the host to libpq, and every message would repeat it."""
     admin(stage, b"postgresql://admin:secr@tword@127.0.0.1/db")
     await stage.run(stage.cluster)
     assert stage.condition(stage.cluster, "Reachable") == ("False", "ConnectionStringInvalid")

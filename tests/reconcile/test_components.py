@@ -8,8 +8,9 @@ import psycopg
 import pytest
 
 from storage_operator.reconcile import components
+from storage_operator.resources.kinds import Kind
 from tests.plugins.installation import Installation
-from tests.reconcile.stage import Stage, staged
+from tests.reconcile.stage import CLUSTER_NAMESPACE, Stage, staged
 
 
 @pytest.fixture
@@ -42,6 +43,22 @@ async def test_a_store_that_is_switched_off_is_out_of_reach(stage: Stage) -> Non
     await stage.run(stage.component("KV", enabled=True))
     assert [reads(stage.dsn(each), "kv_store") for each in (tenant, sealed)] == [True, True]
     assert (await stage.run(key)).result == "unchanged"
+
+
+async def test_a_component_from_another_namespace_takes_no_place(stage: Stage) -> None:
+    """It is refused itself, and an older one there does not keep the cluster's own from being applied or undone."""
+    declared = {"clusterRef": {"name": "main", "namespace": CLUSTER_NAMESPACE}, "store": "Procedures"}
+    stranger = stage.world.put(Kind.STORAGE_COMPONENT, "a-stranger", "first", declared)
+    stage.world.bodies[stranger]["metadata"]["creationTimestamp"] = "2020-01-01T00:00:00Z"
+    await stage.run(stranger)
+    assert stage.condition(stranger, "Accepted") == ("False", "NamespaceNotAllowed")
+    own = stage.component("Procedures", enabled=False)
+    await stage.run(own)
+    assert stage.condition(own, "Applied") == ("True", "Disabled")
+    stage.world.delete(own)
+    await stage.run(own)
+    enabled = "SELECT enabled FROM llmspell.components WHERE store = 'procedures'"
+    assert stage.superuser(enabled) == [(True,)]
 
 
 async def test_a_switch_that_was_interrupted_is_finished(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
