@@ -11,17 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from storage_sql.effects import Connect, Effect, Query, Rows
 from storage_sql.renderer import ident, literal, render_file
+from storage_sql.requirements import REQUIRED_EXTENSIONS, server_fault, vector_fault
 from storage_sql.roles import RoleNames
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
-REQUIRED_EXTENSIONS = ("vector",)
 # btree_gist makes the one-current-version constraint of the graph; a trigger keeps it elsewhere.
 OPTIONAL_EXTENSIONS = ("btree_gist", "vchord", "pg_stat_statements")
-MINIMUM_VECTOR = (0, 8)
-# Minor releases that do not leak planner statistics through row-level security (CVE-2025-8713).
-MINIMUM_SERVERS = {16: 160_010, 17: 170_006, 18: 180_000}
 
 FIND_DATABASE = "SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s"
 SERVER_FACTS = """SELECT pg_catalog.current_setting('server_version_num')::int,
@@ -142,10 +139,9 @@ def _check_server(version: int, superuser: bool) -> None:
     if not superuser:
         message = "bootstrap needs a superuser: `vector` is not a trusted extension"
         raise BootstrapError(message)
-    minimum = MINIMUM_SERVERS.get(version // 10_000, 160_010)
-    if version < minimum:
-        message = f"PostgreSQL {version // 10_000}.{version % 10_000} is too old: 16.10, 17.6 or 18.0 at least"
-        raise BootstrapError(message)
+    fault = server_fault(version)
+    if fault is not None:
+        raise BootstrapError(fault)
 
 
 def _installation_of(schema: str, found: Rows) -> RoleNames | None:
@@ -165,7 +161,7 @@ def _extensions(available: Rows) -> tuple[str, ...]:
     if missing:
         message = f"install the extensions {', '.join(missing)} on the server first"
         raise BootstrapError(message)
-    if tuple(int(part) for part in versions["vector"].split(".")[:2]) < MINIMUM_VECTOR:
-        message = f"vector {versions['vector']} is too old: 0.8 at least"
-        raise BootstrapError(message)
+    fault = vector_fault(versions["vector"])
+    if fault is not None:
+        raise BootstrapError(fault)
     return (*REQUIRED_EXTENSIONS, *(name for name in OPTIONAL_EXTENSIONS if name in versions))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-INSTALLATION_PATTERN = re.compile(r"[a-z2-7]{8}")
 INSTALLATION_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 INSTALLATION_LENGTH = 8
+INSTALLATION_PATTERN = re.compile(f"[{INSTALLATION_ALPHABET}]{{{INSTALLATION_LENGTH}}}")
 SHARD_COUNT = 64
 COMMENT_PREFIX = "llmspell-storage"
 LOGIN_SLOTS = ("a", "b")

@@ -16,7 +16,8 @@ FULL = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 VECTOR_TABLE = re.compile(r"vector_embeddings_([1-9][0-9]{0,4})")
 PROBE_TABLE = "test_table"
-DEFAULT_DIMENSIONS = (128, 384, 768, 1536, 3072)
+# The dimensions whose tables the migrations make; a StorageComponent may ask for others.
+STANDARD_DIMENSIONS = (128, 384, 768, 1536, 3072)
 DIMENSION_MAX = 16_000
 
 

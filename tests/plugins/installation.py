@@ -17,9 +17,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from storage_operator.adapters.postgres.bootstrapping import new_installation
 from storage_sql.bootstrap import Bootstrap, bootstrap
 from storage_sql.effects import Connect, Effect, Query, Sleep, SqlFailure, drive
-from storage_sql.roles import INSTALLATION_ALPHABET, RoleNames
+from storage_sql.roles import RoleNames
 from storage_sql.runner import RunOptions, migrate_postgres
 from tests.plugins.postgres import Database, database_on, url_with
 
@@ -93,16 +94,11 @@ def drive_on(dsn: str, procedure: Any) -> Any:
         driver.close()
 
 
-def new_installation_id() -> str:
-    """Return a random installation id, as ``llmspell database bootstrap`` makes it."""
-    return "".join(secrets.choice(INSTALLATION_ALPHABET) for _ in range(8))
-
-
 @contextmanager
 def bootstrapped_on(url: str, schema: str = SCHEMA) -> Iterator[Installation]:
     """Make a database with roles, extensions and schema, and nothing in the schema yet; drop it all afterwards."""
     password = secrets.token_urlsafe(16)
-    names = RoleNames(new_installation_id())
+    names = RoleNames(new_installation())
     try:
         with database_on(url) as database:
             request = Bootstrap(names.installation, database.name, schema=schema, operator_password=password)

@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage_operator.resources.cluster import StorageClusterSpec
-from storage_operator.resources.component import STANDARD_DIMENSIONS, StorageComponentSpec
+from storage_operator.resources.component import StorageComponentSpec
 from storage_operator.resources.faults import Fault, Faults
 from storage_operator.resources.kinds import Kind
 from storage_operator.resources.names import StoreKind
 from storage_operator.resources.references import ClusterReference
 from storage_operator.resources.tenant import TenantSpec
+from storage_sql.stores import STANDARD_DIMENSIONS
 from tests.plugins import manifests
 
 HOSTILE = {

@@ -180,7 +180,6 @@ class ObservedTenant:
     set_exists: bool = False
     credential_changed_at: datetime | None = None
     capability_version: int = 0
-    foreign_members: frozenset[str] = frozenset()
     sessions: int = 0
 
     def role(self, name: str) -> ObservedRole | None:

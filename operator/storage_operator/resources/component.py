@@ -11,13 +11,13 @@ from storage_operator.resources.metadata import Metadata, read_header
 from storage_operator.resources.names import StoreKind
 from storage_operator.resources.reader import Reader
 from storage_operator.resources.references import ClusterReference, read_cluster_reference
+from storage_sql.stores import DIMENSION_MAX, STANDARD_DIMENSIONS
 
 if TYPE_CHECKING:
     from storage_operator.resources.faults import Faults
 
 __all__ = [
     "RETENTION_STORES",
-    "STANDARD_DIMENSIONS",
     "Artifacts",
     "Autovacuum",
     "EventInterval",
@@ -28,8 +28,6 @@ __all__ = [
     "parse",
 ]
 
-STANDARD_DIMENSIONS: Final = (128, 384, 768, 1536, 3072)
-"""The dimensions whose tables every database has."""
 RETENTION_STORES: Final = frozenset(
     {
         StoreKind.AGENT_STATE,
@@ -45,7 +43,6 @@ not ApiKeys, where each key has its own expiry."""
 
 _HOUR: Final = 3_600_000
 _CENTURY: Final = 100 * 366 * 24 * _HOUR
-_MAX_DIMENSION: Final = 16_000
 _MAX_DIMENSIONS: Final = 32
 
 
@@ -166,7 +163,7 @@ def _check_blocks(spec: Reader, store: StoreKind) -> None:
 
 def _read_vectors(vectors: Reader) -> Vectors:
     dimensions = tuple(
-        vectors.checked_integer(f"dimensions[{index}]", item, least=1, most=_MAX_DIMENSION)
+        vectors.checked_integer(f"dimensions[{index}]", item, least=1, most=DIMENSION_MAX)
         for index, item in enumerate(vectors.items("dimensions", most=_MAX_DIMENSIONS, least=1))
     )
     if len(set(dimensions)) < len(dimensions):

@@ -144,14 +144,9 @@ class Reason(StrEnum):
         "NotBootstrapped",
         "The database has no schema of ours: run `llmspell database bootstrap` as a superuser.",
     )
-    DIRECT_CONNECTION_REQUIRED = (
-        "DirectConnectionRequired",
-        "The connection goes through a transaction pooler: give spec.connection.directSecretRef as well.",
-    )
     # Migrated
     UP_TO_DATE = "UpToDate", "The schema is at the version asked for."
     MIGRATIONS_PENDING = "MigrationsPending", "Migrations wait for `llmspell database migrate` (policy Manual)."
-    MIGRATING = "Migrating", "Migrations are being applied."
     MIGRATION_FAILED = "MigrationFailed", "A migration failed and left nothing behind; the message has the error."
     MIGRATION_LOCKED = "MigrationLocked", "Another runner migrates, or locks were not free in time; tried again."
     CHECKSUM_CHANGED = "ChecksumChanged", "A migration that was applied differs from the file of this release."
@@ -184,7 +179,6 @@ class Reason(StrEnum):
     # IsolationVerified
     PROBE_PASSED = "ProbePassed", "The neighbour's probe row could neither be read nor written."
     PROBE_FAILED = "ProbeFailed", "The probe reached a neighbour's row, or could not log in; the message says which."
-    PROBE_PENDING = "ProbePending", "The probe has not run since the last change."
     # QuotaExceeded
     WITHIN_QUOTA = "WithinQuota", "The tenant stores less than its quota."
     OVER_QUOTA = "OverQuota", "The tenant stores more than its quota; nothing is refused."
@@ -195,7 +189,6 @@ class Reason(StrEnum):
     TENANTS_EXIST = "TenantsExist", "Tenants still use the object; the message names them."
     COMPONENTS_EXIST = "ComponentsExist", "StorageComponents still use the object; the message names them."
     SESSIONS_OPEN = "SessionsOpen", "Sessions of the tenant did not end in time; tried again."
-    FOREIGN_OBJECTS = "ForeignObjects", "The tenant's roles own or hold what the operator did not create."
     CLEANUP_FAILED = (
         "CleanupFailed",
         (
@@ -203,16 +196,10 @@ class Reason(StrEnum):
             "gives up on it."
         ),
     )
-    NOT_BLOCKED = "NotBlocked", "Nothing stands in the way of the deletion."
     # Ready and any
     READY = "Ready", "Everything is as the manifest says, re-read from the database."
     PROGRESSING = "Progressing", "The operator is at work, or has not looked at this generation yet."
     DELETING = "Deleting", "The object is being deleted."
-    CONFLICT = "Conflict", "Somebody else changed the object at the same time; tried again."
-    INTERNAL_ERROR = (
-        "InternalError",
-        "The operator failed in an unforeseen way; its log has the traceback. Tried again.",
-    )
 
 
 _TYPES: Final = {type_.value: type_ for type_ in ConditionType}

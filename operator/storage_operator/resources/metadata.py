@@ -29,8 +29,6 @@ __all__ = ["DEFAULT_NAMESPACE", "Metadata", "read_header"]
 DEFAULT_NAMESPACE: Final = "default"
 """The namespace of an object from a file that names none, as kubectl has it."""
 
-_LONGEST_UID: Final = 64
-
 
 @dataclass(frozen=True, slots=True)
 class Metadata:

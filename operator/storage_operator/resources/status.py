@@ -6,12 +6,12 @@ A field that is None or empty is written as null or as an empty list, so that a 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from storage_operator.resources.conditions import format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from storage_operator.resources.conditions import Condition
@@ -21,13 +21,27 @@ __all__ = [
     "ConnectionCounts",
     "Extension",
     "Partitions",
+    "Status",
     "StorageClusterStatus",
     "StorageComponentStatus",
     "TenantCounts",
     "TenantStatus",
     "Usage",
-    "without_empty",
+    "unseen",
 ]
+
+
+class Status(Protocol):
+    """The status of any kind."""
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """What the object's conditions are now."""
+        ...
+
+    def as_fields(self) -> dict[str, Any]:
+        """Return the form of the object's status."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +174,9 @@ class TenantStatus:
         }
 
 
-def without_empty(status: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the nulls, as the API server stores a status: the form to compare with ``body["status"]``."""
-    return {name: value for name, value in status.items() if value is not None}
+def unseen(before: Mapping[str, Any], generation: int, conditions: Iterable[Condition]) -> dict[str, Any]:
+    """Return the status of an object that could not be looked at: only its conditions are news."""
+    return {**before, "observedGeneration": generation, "conditions": _conditions(conditions)}
 
 
 def _conditions(conditions: Iterable[Condition]) -> list[dict[str, Any]]:

@@ -36,8 +36,6 @@ SELECT jsonb_build_object(
                        ) AS g (kind, name)),
                   'member_of', (SELECT jsonb_agg(g.rolname) FROM pg_auth_members m
                                   JOIN pg_roles g ON g.oid = m.roleid WHERE m.member = r.oid),
-                  'members', (SELECT jsonb_agg(g.rolname) FROM pg_auth_members m
-                                JOIN pg_roles g ON g.oid = m.member WHERE m.roleid = r.oid),
                   'mark', shobj_description(r.oid, 'pg_authid')))
                 FROM pg_roles r LEFT JOIN pg_namespace n ON n.nspname = {{ schema_name }} WHERE r.rolname = ANY (%s)),
     'capability', (SELECT {{ schema }}.capability(t.tenant, t.capability_version) FROM {{ schema }}.tenants t

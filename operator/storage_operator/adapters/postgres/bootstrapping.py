@@ -22,9 +22,8 @@ from storage_operator.adapters.postgres.migrator import Driver
 from storage_operator.adapters.postgres.server import connect
 from storage_sql.bootstrap import FIND_DATABASE, SCHEMA_FACTS, Bootstrap, Bootstrapped, bootstrap, script
 from storage_sql.effects import drive_async
-from storage_sql.roles import INSTALLATION_ALPHABET, RoleNames
+from storage_sql.roles import INSTALLATION_ALPHABET, INSTALLATION_LENGTH, RoleNames
 
-_INSTALLATION_LENGTH = 8
 _HAS_PASSWORD = "SELECT rolpassword IS NOT NULL FROM pg_catalog.pg_authid WHERE rolname = %s"  # noqa: S105 - a query
 _DEFAULT_PORT = 5432
 
@@ -114,7 +113,7 @@ async def preview(conninfo: str | None, request: Request) -> str:
 
 def new_installation() -> str:
     """Draw the id of a new installation."""
-    return "".join(secrets.choice(INSTALLATION_ALPHABET) for _ in range(_INSTALLATION_LENGTH))
+    return "".join(secrets.choice(INSTALLATION_ALPHABET) for _ in range(INSTALLATION_LENGTH))
 
 
 def uri(parameters: Mapping[str, Any]) -> str:

@@ -19,10 +19,10 @@ from storage_operator.adapters.postgres.server import connect
 from storage_sql.audit import audit_sql
 from storage_sql.migrations import MigrationError
 from storage_sql.renderer import ident, literal, render, render_file
+from storage_sql.requirements import vector_fault
 from storage_sql.roles import RoleNames
 from storage_sql.runner import RunOptions
 
-VECTOR_MIN = (0, 8)
 HORIZON_HOURS_MIN = 24.0
 _SHOWN = 3
 _BOOTSTRAP = f"run `{BOOTSTRAP_COMMAND}` as a superuser"
@@ -126,8 +126,8 @@ def _extensions(told: Mapping[str, Any]) -> list[Check]:
     vector, chord = found.get("vector"), found.get("vchord")
     if vector is None:
         pgvector = Check("pgvector", False, f"pgvector is not in the database: {_BOOTSTRAP}")
-    elif tuple(int(part) for part in vector.split(".")[:2]) < VECTOR_MIN:
-        pgvector = Check("pgvector", False, f"pgvector v{vector} is too old: 0.8 at least")
+    elif (fault := vector_fault(vector)) is not None:
+        pgvector = Check("pgvector", False, fault)
     else:
         pgvector = Check("pgvector", True, f"pgvector extension available (v{vector})")
     # VectorChord makes big indexes cheaper; without it pgvector's own HNSW serves.

@@ -21,12 +21,10 @@ from storage_operator.adapters.postgres.sets import ComponentSets
 from storage_operator.adapters.postgres.statements import Script
 from storage_sql.audit import Violation, audit_sql
 from storage_sql.renderer import Literal, ident, literal, render, render_file
+from storage_sql.requirements import REQUIRED_EXTENSIONS, server_fault, vector_fault
 from storage_sql.roles import SHARD_COUNT, RoleNames
 from storage_sql.stores import APPEND_ONLY_TABLES
 
-VERSION_MIN = 160_000
-MINOR_MIN = {16: 10, 17: 6, 18: 0}
-REQUIRED_EXTENSIONS = ("vector",)
 BOOTSTRAP_COMMAND = "llmspell database bootstrap"
 
 
@@ -95,7 +93,6 @@ class Census:
     retained: int
     committed_connections: int
     unlimited: int
-    active_names: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -173,8 +170,8 @@ class Installation:
     async def census(self) -> Census:
         """Count tenants and the connections that their limits add up to (each live login counts)."""
         rows = await self.server.query(render_file("provisioning/census.sql", schema=ident(self.schema)))
-        active, retained, committed, unlimited, names = rows[0]
-        return Census(active, retained, committed, unlimited, tuple(names or ()))
+        active, retained, committed, unlimited = rows[0]
+        return Census(active, retained, committed, unlimited)
 
     async def now(self) -> datetime:
         """Return the server's clock."""
@@ -273,6 +270,12 @@ def _judged(told: Mapping[str, Any], schema: str) -> Facts:
             f"extension {', '.join(missing)} is not in database {told['database']}; "
             f"a superuser runs `{BOOTSTRAP_COMMAND}` once",
         )
+    old = vector_fault(extensions["vector"])
+    if old is not None:
+        raise DatabaseFault(
+            "ExtensionMissing",
+            f"{old}; a superuser runs ALTER EXTENSION vector UPDATE in database {told['database']}",
+        )
     if roles is None:
         raise DatabaseFault(
             "NotBootstrapped",
@@ -297,16 +300,9 @@ def _judged(told: Mapping[str, Any], schema: str) -> Facts:
 
 def check_version(told: Mapping[str, Any]) -> None:
     """Refuse a server that is too old, or whose minor release is known to leak; raises ``DatabaseFault``."""
-    number: int = told["version_num"]
-    major, minor = divmod(number, 10_000)
-    if number < VERSION_MIN:
-        raise DatabaseFault("ServerTooOld", f"PostgreSQL {told['version']} is too old: 16 to 18 are supported")
-    if minor < MINOR_MIN.get(major, 0):
-        raise DatabaseFault(
-            "ServerTooOld",
-            f"PostgreSQL {told['version']} has known leaks through row-level security: "
-            f"update to {major}.{MINOR_MIN[major]} or newer",
-        )
+    fault = server_fault(told["version_num"])
+    if fault is not None:
+        raise DatabaseFault("ServerTooOld", fault)
 
 
 def check_rights(told: Mapping[str, Any], roles: RoleNames) -> None:

@@ -92,7 +92,6 @@ class Address:
     conninfo: str = field(repr=False)
     schema: str
     role: str | None = None
-    direct_conninfo: str | None = field(default=None, repr=False)
     concurrency: int = 4
 
 

@@ -18,7 +18,6 @@ _READ = "SELECT tenant_id, key, convert_from(value, 'UTF8') FROM {{ schema }}.kv
 _READ_NEIGHBOUR = _READ + " WHERE tenant_id = {{ neighbour }}"
 _FORGE = "INSERT INTO {{ schema }}.kv_store (tenant_id, key, value) VALUES ({{ neighbour }}, 'forged', 'x'::bytea)"
 _ENTER = "SELECT {{ schema }}.enter({{ tenant }}, {{ capability }}, {{ store }})"
-_REFUSED = "42501"
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,6 @@ class TenantState:
     observed: ObservedTenant
     usage: Usage
     schema_version: int
-    foreign_members: tuple[str, ...]
     enabled: frozenset[str]
     capability: str | None = field(default=None, repr=False)
     former_capability: str | None = field(default=None, repr=False)
@@ -99,14 +98,11 @@ def _state(document: Mapping[str, Any]) -> TenantState:
     usage = Usage(
         row.get("used_bytes"), row.get("used_rows"), _moment(row.get("measured_at")), bool(row.get("over_quota"))
     )
-    members = {member for role in document["roles"] or () for member in role["members"] or ()}
-    foreign = tuple(sorted(member for member in members if "_admin_" not in member))
     enabled = frozenset(document["enabled"] or ())
     return TenantState(
         observed,
         usage,
         document["schema_version"] or 0,
-        foreign,
         enabled,
         document["capability"],
         document["former_capability"],
@@ -251,4 +247,4 @@ async def delete_rows(installation: Installation, tenant: str) -> None:
             maintenance=ident(installation.roles.maintenance),
             timeout=literal(DELETE_TIMEOUT_MS),
         )
-        await installation.server.script(script.text(), script.count)
+        await installation.server.script(script.text(), script.count, within=DELETE_TIMEOUT_MS / 1000 + 15.0)
