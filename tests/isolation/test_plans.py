@@ -38,6 +38,8 @@ INSERT INTO llmspell.artifact_content (tenant_id, content_hash, storage_type, da
     SELECT DISTINCT t, repeat('a', 64), 'inline', 'x'::bytea, 1, 1 FROM {rows};
 INSERT INTO llmspell.artifacts (tenant_id, artifact_id, session_id, sequence, content_hash, name, artifact_type,
     mime_type, size_bytes) SELECT t, 'k' || n, 's', n, repeat('a', 64), 'n', 't', 'm', 1 FROM {rows};
+INSERT INTO llmspell.event_log (tenant_id, event_id, event_type, correlation_id, stream, sequence, position, timestamp,
+    occurred_at, language, payload) SELECT t, gen_random_uuid(), 'x', 'c', 's' || n % 9, n, n, now(), now(), '', '{}' FROM {rows};
 INSERT INTO llmspell.entities (tenant_id, entity_id, entity_type, name, valid_time_start, transaction_time_start, tx_from)
     SELECT t, gen_random_uuid(), 'x', 'n' || n, now(), now(), n FROM {rows};
 """
@@ -111,6 +113,35 @@ def test_reading_from_a_position_prunes_time(session: psycopg.Connection[Any]) -
     every = _relations(_plan(session, statement.format("'2000-01-01'"), TENANT))
     later = _relations(_plan(session, statement.format("now() + interval '70 days'"), TENANT))
     assert len(later) < len(every)
+
+
+# Without statistics but those of tenant_id: reads that begin with a key's prefix, and the exact search of vectors.
+PREFIX_READS = {
+    "event position": ("event_log WHERE tenant_id = %s AND position > 500 ORDER BY position LIMIT 50", "position"),
+    "event stream": ("event_log WHERE tenant_id = %s AND stream = 's1' AND sequence > 5 ORDER BY sequence", "stream"),
+    "keys by prefix": ("kv_store WHERE tenant_id = %s AND key ^@ 'k59' ORDER BY key", "kv_store_pkey"),
+    "session status": ("sessions WHERE tenant_id = %s AND status = 'archived'", "sessions_status"),
+    "entity by name": (
+        "entities WHERE tenant_id = %s AND name = 'n17' AND tx_to = 9223372036854775807",
+        "current_name",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(PREFIX_READS))
+def test_reads_by_a_prefix_use_its_index(session: psycopg.Connection[Any], name: str) -> None:
+    """The tenants' share alone leads to the index whose columns the read names."""
+    statement, index = PREFIX_READS[name]
+    nodes = _nodes(_plan(session, f"SELECT * FROM llmspell.{statement}", TENANT))
+    assert any(index in node.get("Index Name", "") for node in nodes)
+
+
+def test_an_exact_search_reads_one_tenants_leaf(session: psycopg.Connection[Any]) -> None:
+    """All of a tenant's vectors are compared and sorted for the nearest, and no other leaf is planned."""
+    nearest = "ORDER BY embedding <-> array_fill(0.5, ARRAY[384])::public.vector LIMIT 10"
+    plan = _plan(session, f"SELECT id FROM llmspell.vector_embeddings_384 WHERE tenant_id = %s {nearest}", TENANT)
+    assert [node["Sort Method"] for node in _nodes(plan) if "Sort Method" in node] == ["top-N heapsort"]
+    assert len(_relations(plan)) == 1
 
 
 def test_keys_are_of_leakproof_types(installation: Installation) -> None:
