@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 import psycopg
 import pytest
 
+from storage_operator.adapters.postgres import installation as contacted
+from storage_operator.adapters.postgres import server as guarded
 from storage_operator.adapters.postgres.faults import DatabaseFault, translate
 from storage_operator.adapters.postgres.installation import address_of, identify
 from storage_operator.adapters.postgres.server import Address, Breaker, Server
@@ -63,6 +65,40 @@ async def server(installation: Installation) -> AsyncIterator[Server]:
     made = Server(address_of(installation.operator_dsn, facts, installation.schema, 4))
     yield made
     await made.close()
+
+
+async def test_a_server_that_stops_answering_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own timeouts bind only a server that works: ours ends the wait, opens the breaker, and the pool recovers."""
+    monkeypatch.setattr(guarded, "ANSWER_SECONDS", 0.3)
+    with pytest.raises(DatabaseFault, match="did not answer in time"):
+        await server.query("SELECT pg_sleep(30)")
+    assert server.breaker.failures == 1
+    server.breaker.succeeded()
+    assert await server.query("SELECT 1") == [(1,)]
+
+
+async def test_a_frozen_server_does_not_keep_its_first_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that lets anybody in and then says nothing, whether it hangs or means it."""
+    monkeypatch.setattr(contacted, "CONTACT_SECONDS", 0.3)
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(asyncio.IncompleteReadError):
+            for answer in (b"N", b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I"):
+                length = int.from_bytes(await reader.readexactly(4))
+                await reader.readexactly(length - 4)
+                writer.write(answer)
+            await reader.read()
+        ended.set()
+
+    ended = asyncio.Event()
+    listener = await asyncio.start_server(greet, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    started = asyncio.get_running_loop().time()
+    with pytest.raises(DatabaseFault, match="did not answer in time"):
+        await identify(f"host=127.0.0.1 port={port} user=u dbname=d gssencmode=disable", "llmspell")
+    assert asyncio.get_running_loop().time() - started < 15
+    listener.close()
+    await ended.wait()
 
 
 async def test_many_first_callers_share_one_pool(server: Server, installation: Installation) -> None:

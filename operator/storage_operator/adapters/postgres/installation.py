@@ -16,7 +16,7 @@ import psycopg
 
 from storage_operator.adapters.postgres.credentials import encrypt, sealed_value
 from storage_operator.adapters.postgres.faults import DatabaseFault, Fenced, translate
-from storage_operator.adapters.postgres.server import Address, Server, connect
+from storage_operator.adapters.postgres.server import CONTACT_SECONDS, Address, Server, answering, connect
 from storage_operator.adapters.postgres.sets import ComponentSets
 from storage_operator.adapters.postgres.statements import Script
 from storage_sql.audit import Violation, audit_sql
@@ -241,8 +241,9 @@ async def identify(conninfo: str, schema: str) -> Facts:
     connection = await connect(conninfo)
     try:
         text = render_file("provisioning/identify.sql", schema_name=literal(schema))
-        cursor = await connection.execute(text.encode())
-        row = await cursor.fetchone()
+        async with answering(CONTACT_SECONDS):
+            cursor = await connection.execute(text.encode())
+            row = await cursor.fetchone()
     except psycopg.Error as error:
         raise translate(error) from error
     finally:

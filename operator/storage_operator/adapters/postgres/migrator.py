@@ -9,7 +9,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 
-from storage_operator.adapters.postgres.server import connect
+from storage_operator.adapters.postgres.server import CONTACT_SECONDS, answering, connect
 from storage_sql.effects import Connect, Effect, Rows, Sleep, SqlFailure, drive_async
 from storage_sql.migrations import MigrationPlan
 from storage_sql.runner import MigrationReport, RunOptions, migrate_postgres, status_postgres
@@ -66,6 +66,7 @@ async def migration_status(conninfo: str, schema: str, options: RunOptions) -> M
     connection = await connect(conninfo)
     driver = Driver(connection, conninfo)
     try:
-        return await drive_async(status_postgres(schema, options), driver)
+        async with answering(CONTACT_SECONDS):
+            return await drive_async(status_postgres(schema, options), driver)
     finally:
         await driver.connection.close()

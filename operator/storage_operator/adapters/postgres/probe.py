@@ -12,10 +12,11 @@ import psycopg
 
 from storage_operator.adapters.postgres.faults import DatabaseFault, translate
 from storage_operator.adapters.postgres.installation import Installation
-from storage_operator.adapters.postgres.server import connect
+from storage_operator.adapters.postgres.server import ANSWER_SECONDS, answering, connect
 from storage_sql.renderer import ident, literal, render, render_file
 
-CANARY_TENANT = "isolation-canary"
+# No Tenant can have this id: its owner could take the row away, and every other tenant's proof would prove nothing.
+CANARY_TENANT = "isolation canary"
 CANARY_ID = "canary"
 VIOLATION_STATE = "LS002"
 
@@ -71,7 +72,8 @@ async def _run(installation: Installation, conninfo: str, text: str) -> Verdict:
     connection = await connect(conninfo, application_name="llmspell-probe")
     try:
         installation.server.meter.count(1, 2)
-        await connection.execute(text.encode())
+        async with answering(ANSWER_SECONDS):
+            await connection.execute(text.encode())
     except psycopg.Error as error:
         if error.sqlstate == VIOLATION_STATE:
             return Verdict(isolated=False, message=translate(error).message)

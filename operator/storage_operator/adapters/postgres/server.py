@@ -33,6 +33,9 @@ CONNECT_TIMEOUT_SECONDS = 5
 ACQUIRE_TIMEOUT_SECONDS = 15.0
 STATEMENT_TIMEOUT_MS = 60_000
 LOCK_TIMEOUT_MS = 3_000
+# A server's own timeouts bound only a server that works; one that is frozen, or worse, would keep a worker for ever.
+ANSWER_SECONDS = STATEMENT_TIMEOUT_MS / 1000 + 15.0
+CONTACT_SECONDS = 20.0
 _ATTEMPTS_MAX = 8
 
 
@@ -126,9 +129,10 @@ class Server:
         async def run(connection: psycopg.AsyncConnection[TupleRow]) -> list[TupleRow]:
             if role is None:
                 self.meter.count(1)
-                cursor = await connection.execute(text.encode(), params or None)
+                async with answering(ANSWER_SECONDS):
+                    cursor = await connection.execute(text.encode(), params or None)
                 return await cursor.fetchall() if cursor.description is not None else []
-            async with connection.transaction():
+            async with answering(ANSWER_SECONDS), connection.transaction():
                 await connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
                 cursor = await connection.execute(text.encode(), params or None)
                 rows = await cursor.fetchall() if cursor.description is not None else []
@@ -137,17 +141,19 @@ class Server:
 
         return await self._with_retries(run)
 
-    async def script(self, text: str, statements: int) -> None:
+    async def script(self, text: str, statements: int, *, within: float = ANSWER_SECONDS) -> None:
         """Run rendered statements as one transaction in one round trip; all of them hold, or none.
 
         ``text`` begins with BEGIN and ends with COMMIT; a failure rolls back. Transient failures (concurrent GRANTs,
-        a role made by a neighbour at the same moment) are retried with jitter, within a bound.
+        a role made by a neighbour at the same moment) are retried with jitter, within a bound. ``within`` is longer
+        for a text that sets itself more time.
         """
 
         async def run(connection: psycopg.AsyncConnection[TupleRow]) -> list[TupleRow]:
             self.meter.count(statements)
             try:
-                await connection.execute(text.encode(), prepare=False)
+                async with answering(within):
+                    await connection.execute(text.encode(), prepare=False)
             except psycopg.Error:
                 if not connection.closed:
                     await connection.rollback()
@@ -242,6 +248,16 @@ _SESSION: dict[str, Any] = {
         "-c idle_in_transaction_session_timeout=30000 -c client_min_messages=warning"
     ),
 }
+
+
+@asynccontextmanager
+async def answering(seconds: float) -> AsyncIterator[None]:
+    """Raise ``DatabaseFault`` (Unreachable) when a server that let us in does not answer within the time."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise DatabaseFault("Unreachable", "the server did not answer in time", connection=True) from error
 
 
 async def connect(conninfo: str, **overrides: Any) -> psycopg.AsyncConnection[TupleRow]:

@@ -9,6 +9,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from storage_operator.adapters.postgres.installation import Installation
+from storage_operator.adapters.postgres.server import answering
 from storage_sql.renderer import Identifier, Literal, ident, render, render_file
 
 _AGGREGATE = """SELECT tenant_id, count(*), COALESCE(sum({% for column in columns %}COALESCE(pg_column_size({{ column }}), 0){% if not loop.last %} + {% endif %}{% endfor %} + 24), 0)::bigint
@@ -28,6 +29,7 @@ _SAVE = """WITH measured AS (
 )
 SELECT namespace, name FROM changed WHERE flipped"""
 MEASURE_TIMEOUT_SECONDS = 600
+MEASURE_SECONDS_MAX = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ async def measure(installation: Installation) -> tuple[Owner, ...]:
     size: defaultdict[str, int] = defaultdict(int)
     text = render_file("provisioning/tenant_columns.sql", schema_name=installation.schema_literal)
     tables = await installation.server.query(text)
-    async with installation.server.session() as connection, connection.transaction():
+    async with installation.server.session() as connection, answering(MEASURE_SECONDS_MAX), connection.transaction():
         await _as_maintenance(installation, connection)
         for table, columns in tables:
             marked: list[Identifier | Literal] = [ident(column) for column in columns]
