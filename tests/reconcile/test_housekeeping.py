@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -12,7 +14,10 @@ import pytest
 from storage_operator.adapters.postgres.retention import expire
 from storage_operator.adapters.postgres.usage import Owner, measure
 from storage_operator.adapters.postgres.watchdog import end_offenders
+from storage_operator.reconcile import housekeeping
+from storage_operator.reconcile.fleet import Tended
 from storage_operator.reconcile.housekeeping import Housekeeper
+from storage_operator.resources.kinds import Kind
 from storage_operator.world import Key
 from tests.plugins.installation import Installation
 from tests.reconcile.stage import NAMESPACE, Stage, staged
@@ -147,3 +152,33 @@ async def test_the_count_of_tenants_follows_between_reconciles(stage: Stage) -> 
     await Housekeeper(stage.reconciler.context).look_after(tended)
     after = stage.world.bodies[stage.cluster]["status"]["tenants"]
     assert after == {"total": before["total"] + 1, "ready": before["ready"] + 1}
+
+
+async def test_neither_a_stuck_nor_a_broken_cluster_keeps_the_others_from_being_looked_after(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each cluster has its own pace: one that never ends and one that fails cost only themselves."""
+    monkeypatch.setattr(housekeeping, "PASS_SECONDS", 0.01)
+    entry = stage.reconciler.context.fleet.get(stage.cluster)
+    assert entry is not None
+    stuck, broken = (replace(entry, key=Key(Kind.STORAGE_CLUSTER, "n", name)) for name in ("stuck", "broken"))
+    monkeypatch.setattr(stage.reconciler.context.fleet, "all", lambda: (stuck, broken, entry))
+    looked: Counter[str] = Counter()
+    enough = asyncio.Event()
+
+    async def look_after(_self: Housekeeper, tended: Tended) -> None:
+        looked[tended.key.name] += 1
+        if looked["main"] >= 3:
+            enough.set()
+        if tended is stuck:
+            await asyncio.Event().wait()
+        if tended is broken:
+            raise KeyError("nonsense")
+
+    monkeypatch.setattr(Housekeeper, "look_after", look_after)
+    running = asyncio.create_task(Housekeeper(stage.reconciler.context).run())
+    await asyncio.wait_for(enough.wait(), 5)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert looked["stuck"] == 1
+    assert looked["broken"] >= 2

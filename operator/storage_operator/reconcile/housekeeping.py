@@ -38,10 +38,26 @@ class Housekeeper:
         self.ended: Counter[str] = Counter()
 
     async def run(self) -> None:
-        """Pass after pass until cancelled."""
-        while True:
-            await asyncio.gather(*(self.look_after(tended) for tended in self._context.fleet.all() if tended.serving))
-            await asyncio.sleep(PASS_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+        """Pass after pass until cancelled; a cluster whose last pass still runs is left out, and nobody waits for it."""
+        passes: dict[Key, asyncio.Task[None]] = {}
+        try:
+            while True:
+                passes = {key: each for key, each in passes.items() if not each.done()}
+                for tended in self._context.fleet.all():
+                    if tended.serving and tended.key not in passes:
+                        passes[tended.key] = asyncio.create_task(self._pass(tended), name=f"housekeeping {tended.key}")
+                await asyncio.sleep(PASS_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+        finally:
+            for each in passes.values():
+                each.cancel()
+            await asyncio.gather(*passes.values(), return_exceptions=True)
+
+    async def _pass(self, tended: Tended) -> None:
+        """Look after one cluster; what its database answers wrongly must not end the others' housekeeping."""
+        try:
+            await self.look_after(tended)
+        except Exception:
+            logger.exception("housekeeping of %s failed", tended.key)
 
     async def look_after(self, tended: Tended) -> None:
         """One pass over one cluster; a database that does not answer is its reconcile's matter, not ours."""
