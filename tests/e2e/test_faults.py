@@ -82,7 +82,7 @@ def test_killed_again_and_again_during_a_burst(scene: Scene) -> None:
         scene.operator.start()
     applying.join()
     assert unfinished[1] > 0, "the kills came after the burst"
-    scene.all_ready(names)
+    scene.all_ready(names, timeout=120)
     _exact(scene, scene.installation, names)
 
 

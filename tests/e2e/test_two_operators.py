@@ -169,7 +169,7 @@ def test_the_api_server_restarts_during_a_burst(scene: Scene, recruit: Callable[
     wait_for(lambda: ask(scene.installation, query) >= 2, "the burst is under way", pause=0.01)
     scene.cluster.plane.restart(API_SERVER, signal.SIGKILL)
     scene.burst(names[12:])
-    scene.all_ready(names)
+    scene.all_ready(names, timeout=120)
     if former.process.poll() is None:
         assert successor.end() == 0
     else:
