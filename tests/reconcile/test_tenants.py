@@ -361,14 +361,22 @@ async def test_deletion_ends_sessions_and_keeps_or_deletes_rows(stage: Stage, po
 
 
 @pytest.fixture
+async def alone(fresh_installation: Installation) -> AsyncIterator[Stage]:
+    """Give a reconciler on a database that no other test bends."""
+    async with staged(fresh_installation) as made:
+        yield made
+
+
+@pytest.fixture
 def elsewhere(superuser_url: str) -> Iterator[str]:
     """Give another database of the server that PUBLIC may connect to."""
     with database_on(superuser_url) as database:
         yield database.name
 
 
-async def test_a_login_that_cannot_be_dropped_is_left_behind(stage: Stage, elsewhere: str) -> None:
+async def test_a_login_that_cannot_be_dropped_is_left_behind(alone: Stage, elsewhere: str) -> None:
     """What a tenant made in another database keeps its role, without a way in; its deletion ends, and tells of it."""
+    stage = alone
     key = await stage.ready("clinging", deletionPolicy="Delete", components=["KV"])
     dsn, login = stage.dsn(key), stage.login("clinging")
     with psycopg.connect(url_with(dsn, dbname=elsewhere), autocommit=True) as session:
