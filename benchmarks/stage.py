@@ -27,6 +27,7 @@ GROUP = "storage.llmspell.dev/v1alpha1"
 NAMESPACE = "bench"
 DATABASE = "bench"
 CREATORS = 24
+_UNCHANGED = {'kind="Tenant"', 'phase="total"', 'result="unchanged"'}
 
 
 @dataclass(slots=True)
@@ -145,12 +146,17 @@ class Operator:
         """Read the process's own counters, summed over labels."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as response:
             text = response.read().decode()
-        totals: dict[str, float] = {}
+        totals: dict[str, float] = {"unchanged tenants": 0.0}
         for line in text.splitlines():
             if not line.startswith("#") and " " in line:
                 name, _, value = line.rpartition(" ")
                 plain = name.partition("{")[0]
                 totals[plain] = totals.get(plain, 0.0) + float(value)
+                if (
+                    plain.endswith("reconcile_seconds_count")
+                    and set(name[:-1].partition("{")[2].split(",")) >= _UNCHANGED
+                ):
+                    totals["unchanged tenants"] = float(value)
                 if plain.endswith("kubernetes_requests_total") and 'method="PATCH"' in name:
                     totals["patches"] = totals.get("patches", 0.0) + float(value)
         return totals
