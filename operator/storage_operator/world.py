@@ -102,6 +102,10 @@ class World(Protocol):
         """Read one object live and refresh the cache with it; None when it does not exist."""
         ...
 
+    async def exists(self, key: Key) -> bool:
+        """Ask live whether an object is there, wherever it lives; one that may not be looked at counts as there."""
+        ...
+
     async def namespace_labels(self, namespace: str) -> Mapping[str, str] | None:
         """Return a namespace's labels, or None when the namespace does not exist."""
         ...

@@ -212,6 +212,36 @@ async def test_another_kubernetes_claim_is_respected(fresh: Stage) -> None:
     assert fresh.condition(fresh.cluster) == ("False", "DatabaseClaimed")
 
 
+async def test_a_claim_of_a_cluster_in_an_unwatched_namespace_is_respected(fresh: Stage) -> None:
+    """What this operator does not watch may be another operator's: only what is really gone is taken over."""
+    await fresh.run(fresh.cluster)
+    spec = fresh.world.bodies.pop(fresh.cluster)["spec"]
+    fresh.world.unwatched.add(fresh.cluster)
+    second = fresh.world.put(Kind.STORAGE_CLUSTER, CLUSTER_NAMESPACE, "second", spec)
+    await fresh.run(second)
+    assert fresh.condition(second) == ("False", "Duplicate")
+
+
+async def test_whom_a_cluster_does_not_let_in_does_not_hold_it(fresh_installation: Installation) -> None:
+    """A name in somebody else's Tenant or StorageComponent blocks no deletion; a tenant let in before still does."""
+    stage = Stage(fresh_installation)
+    await stage.run(stage.cluster)
+    former = await stage.ready("former")
+    policy = {"allowedNamespaces": [{"from": "Same"}]}
+    stage.world.bodies[stage.cluster]["spec"]["tenancy"] = policy
+    await stage.run(stage.cluster)
+    stage.tenant("stranger", namespace="elsewhere")
+    reference = {"name": "main", "namespace": CLUSTER_NAMESPACE}
+    stage.world.put(Kind.STORAGE_COMPONENT, "elsewhere", "kv", {"clusterRef": reference, "store": "KV"})
+    stage.world.delete(stage.cluster)
+    assert (await stage.run(stage.cluster)).result == "waiting"
+    assert "1 Tenants still use it: team/former" in stage.message(stage.cluster, "DeletionBlocked")
+    stage.world.delete(former)
+    await stage.run(former)
+    assert (await stage.run(stage.cluster)).result == "deleted"
+    await stage.reconciler.close()
+
+
 async def test_a_cluster_with_tenants_is_not_deleted(stage: Stage) -> None:
     """Its deletion is blocked with the names, until the tenants are gone."""
     await stage.run(stage.cluster)

@@ -21,6 +21,7 @@ class MemoryWorld:
         """Begin empty."""
         self.bodies: dict[Key, dict[str, Any]] = {}
         self.secrets: dict[tuple[str, str], SecretObject] = {}
+        self.unwatched: set[Key] = set()
         self.labels: dict[str, Mapping[str, str]] = {}
         self.events: list[tuple[str, str, str]] = []
         self.before: Callable[[str], None] = lambda _what: None
@@ -79,6 +80,10 @@ class MemoryWorld:
     async def fetch(self, key: Key) -> Body | None:
         """Return the body as it is now."""
         return self.bodies.get(key)
+
+    async def exists(self, key: Key) -> bool:
+        """Tell whether it is there, in a namespace that is watched or in another."""
+        return key in self.bodies or key in self.unwatched
 
     async def namespace_labels(self, namespace: str) -> Mapping[str, str] | None:
         """Return a namespace's labels."""

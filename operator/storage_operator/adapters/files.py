@@ -198,6 +198,10 @@ class FilesWorld:
         """Return a body; files do not change meanwhile."""
         return self._bodies.get(key)
 
+    async def exists(self, key: Key) -> bool:
+        """Tell whether it is among the manifests."""
+        return key in self._bodies
+
     async def namespace_labels(self, namespace: str) -> Mapping[str, str] | None:
         """Return the labels of a Namespace among the manifests; one that is only named has none."""
         return self._namespaces.get(namespace, {})

@@ -25,6 +25,7 @@ from storage_operator.resources.conditions import ConditionType, Reason, find, r
 from storage_operator.resources.faults import Faults
 from storage_operator.resources.kinds import Kind
 from storage_operator.resources.metadata import Metadata
+from storage_operator.resources.namespace_policy import admits
 from storage_operator.resources.references import SecretKeyReference
 from storage_operator.resources.status import (
     ConnectionCounts,
@@ -120,8 +121,8 @@ class ClusterReconciler:
         key = Key.of(body)
         if self._context.fleet.get(key) is None and not metadata.force_delete:
             await self._reach_to_clean(body, report)
-        tenants = self._users(Kind.TENANT, key)
-        components = self._users(Kind.STORAGE_COMPONENT, key)
+        tenants = await self._tenants(key)
+        components = [_place(each) for each in self._users(Kind.STORAGE_COMPONENT, key) if _of_namespace(each, key)]
         if (tenants or components) and not metadata.force_delete:
             kind, names = ("Tenants", tenants) if tenants else ("StorageComponents", components)
             reason = Reason.TENANTS_EXIST if tenants else Reason.COMPONENTS_EXIST
@@ -205,8 +206,9 @@ class ClusterReconciler:
         if other is None:
             return
         mine = other.cluster == world.cluster_uid
-        gone = world.get(Key(Kind.STORAGE_CLUSTER, other.namespace, other.name)) is None
-        if mine and gone and world.cluster_uid != "cli":
+        # Asked live: the cache holds only the namespaces that this process watches, and another may watch the rest.
+        rival = Key(Kind.STORAGE_CLUSTER, other.namespace, other.name)
+        if mine and world.cluster_uid != "cli" and world.get(rival) is None and not await world.exists(rival):
             await installation.claim(self._claim(key), takeover=True)  # it was deleted while nobody could reach it
             return
         await self._context.fleet.forget(key)
@@ -294,9 +296,35 @@ class ClusterReconciler:
                 if _refers_to(body, key):
                     self._context.wake(Key.of(body))
 
-    def _users(self, kind: Kind, key: Key) -> list[str]:
-        bodies = [body for body in self._context.world.list(kind) if _refers_to(body, key)]
-        return sorted(f"{body['metadata']['namespace']}/{body['metadata']['name']}" for body in bodies)
+    def _users(self, kind: Kind, key: Key) -> list[Body]:
+        return sorted((body for body in self._context.world.list(kind) if _refers_to(body, key)), key=_place)
+
+    async def _tenants(self, key: Key) -> list[str]:
+        """Name the Tenants that hold a cluster: those that it lets in, and those that have a place in its database.
+
+        Anybody may write a cluster's name into a Tenant of his own namespace; that alone holds nothing up.
+        """
+        referring = self._users(Kind.TENANT, key)
+        tended = self._context.fleet.get(key)
+        if tended is None or not referring:
+            return [_place(body) for body in referring]
+        try:
+            held = await tended.installation.owners()
+        except DatabaseFault:
+            return [_place(body) for body in referring]
+        return [_place(each) for each in referring if _place(each) in held or await self._lets_in(tended, each)]
+
+    async def _lets_in(self, tended: Tended, body: Body) -> bool:
+        namespace = body["metadata"]["namespace"]
+        return bool(
+            admits(
+                tended.spec.tenancy.allowed_namespaces,
+                own_namespace=tended.key.namespace,
+                tenant_namespace=namespace,
+                labels=await self._context.world.namespace_labels(namespace),
+                tenant_id=str((body.get("spec") or {}).get("tenantId")),
+            )
+        )
 
     async def _finish(self, report: Report, looked: Looked | None, outcome: Outcome) -> Outcome:
         await report.write(self._context.world, None if looked is None else self._status(report, looked))
@@ -336,6 +364,14 @@ def _refers_to(body: Body, key: Key) -> bool:
     reference = spec.get("clusterRef") or {}
     namespace = reference.get("namespace") or body["metadata"]["namespace"]
     return (namespace, reference.get("name")) == (key.namespace, key.name)
+
+
+def _place(body: Body) -> str:
+    return f"{body['metadata']['namespace']}/{body['metadata']['name']}"
+
+
+def _of_namespace(body: Body, key: Key) -> bool:
+    return bool(body["metadata"]["namespace"] == key.namespace)
 
 
 def _is_ready(body: Body) -> bool:

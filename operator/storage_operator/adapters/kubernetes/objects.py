@@ -13,7 +13,7 @@ from storage_operator.adapters.kubernetes.cache import ObjectCache, slim
 from storage_operator.adapters.kubernetes.client import JSON_PATCH, MERGE_PATCH, ApiClient
 from storage_operator.adapters.kubernetes.events import EventRecorder
 from storage_operator.adapters.kubernetes.secrets import SecretStore
-from storage_operator.errors import ApiConflict, ApiNotFound
+from storage_operator.errors import ApiConflict, ApiForbidden, ApiNotFound
 from storage_operator.world import API_GROUP, API_VERSION, FINALIZER, Body, EventType, Key, Kind, SecretObject
 
 logger = logging.getLogger(__name__)
@@ -94,6 +94,13 @@ class KubernetesWorld:
             return None
         self.cache.put(raw)
         return self.cache.get(key)
+
+    async def exists(self, key: Key) -> bool:
+        """Ask for one object without remembering it: it may live where this process does not watch."""
+        try:
+            return await self._client.find(object_path(key)) is not None
+        except ApiForbidden:
+            return True
 
     async def relist(self, kind: Kind, namespace: str | None = None) -> int:
         """Compare a kind's full list with the cache and repair what a watch missed; returns the number of repairs."""

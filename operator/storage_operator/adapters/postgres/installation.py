@@ -173,6 +173,11 @@ class Installation:
         active, retained, committed, unlimited = rows[0]
         return Census(active, retained, committed, unlimited)
 
+    async def owners(self) -> frozenset[str]:
+        """Return the resources (namespace/name) whose tenants are active here."""
+        text = "SELECT namespace || '/' || name FROM {{ schema }}.tenants WHERE state = 'active'"
+        return frozenset(str(place) for (place,) in await self.server.query(render(text, schema=ident(self.schema))))
+
     async def now(self) -> datetime:
         """Return the server's clock."""
         ((moment,),) = await self.server.query("SELECT clock_timestamp()")
