@@ -9,9 +9,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from storage_operator.adapters.postgres.bootstrapping import new_installation
 from storage_sql import bootstrap
 from storage_sql.bootstrap import Bootstrap, BootstrapError
-from tests.plugins.installation import Installation, bootstrapped_on, drive_on, new_installation_id
+from tests.plugins.installation import Installation, bootstrapped_on, drive_on
 from tests.plugins.postgres import Database
 
 
@@ -32,7 +33,7 @@ def test_second_run_finds_the_installation(prepared: Installation) -> None:
     """Another id is ignored when the schema carries one, and every role is as it should be again."""
     with prepared.database.connect() as connection:
         connection.execute(f"ALTER ROLE {prepared.names.operator} CREATEDB".encode())
-    request = Bootstrap(new_installation_id(), prepared.database.name, schema=prepared.schema)
+    request = Bootstrap(new_installation(), prepared.database.name, schema=prepared.schema)
     again = drive_on(prepared.superuser_dsn, bootstrap.bootstrap(request))
     assert (again.names, again.created) == (prepared.names, False)
     assert ask(prepared, "SELECT rolcreatedb FROM pg_roles WHERE rolname = %s", prepared.names.operator) == [(False,)]
@@ -63,7 +64,7 @@ def test_public_loses_what_leaks(prepared: Installation) -> None:
 
 def test_foreign_schema_is_refused(fresh_database: Database) -> None:
     """A schema with another project's tables is named and left as it was, roles included."""
-    installation = new_installation_id()
+    installation = new_installation()
     with fresh_database.connect() as connection:
         connection.execute("CREATE SCHEMA llmspell; CREATE TABLE llmspell.theirs (n int)")
         with pytest.raises(BootstrapError, match="objects that are not ours"):
@@ -75,13 +76,13 @@ def test_foreign_schema_is_refused(fresh_database: Database) -> None:
 def test_superuser_is_required(prepared: Installation) -> None:
     """Without one it says why before it changes anything."""
     with pytest.raises(BootstrapError, match="superuser"):
-        drive_on(prepared.operator_dsn, bootstrap.bootstrap(Bootstrap(new_installation_id(), "unused")))
+        drive_on(prepared.operator_dsn, bootstrap.bootstrap(Bootstrap(new_installation(), "unused")))
 
 
 @pytest.mark.parametrize("version", [150_010, 160_009, 170_005], ids=["15.10", "16.9", "17.5"])
 def test_old_server_is_refused(version: int) -> None:
     """Releases that leak statistics through row security are too old."""
-    procedure = bootstrap.bootstrap(Bootstrap(new_installation_id(), "unused"))
+    procedure = bootstrap.bootstrap(Bootstrap(new_installation(), "unused"))
     next(procedure)
     with pytest.raises(BootstrapError, match="too old"):
         procedure.send([(version, True)])
@@ -94,7 +95,7 @@ def test_old_server_is_refused(version: int) -> None:
 )
 def test_extension_is_required(available: list[tuple[str, str, None]], reason: str) -> None:
     """Without a usable pgvector nothing is made."""
-    procedure = bootstrap.bootstrap(Bootstrap(new_installation_id(), "some"))
+    procedure = bootstrap.bootstrap(Bootstrap(new_installation(), "some"))
     answers: list[list[tuple[Any, ...]]] = [[(180_001, True)], [(1,)], [], [], available]
     next(procedure)
     for answer in answers[:-1]:
