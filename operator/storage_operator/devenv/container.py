@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from storage_operator.devenv import locations
+from storage_operator.devenv.statefile import read_state
 from storage_operator.errors import UserError
 
 DEFAULT_IMAGE = "ghcr.io/tensorchord/vchord-postgres:pg18-v0.5.3"
@@ -92,10 +93,7 @@ class ContainerPostgres:
         return "(the container is gone)" if container is None else container.logs(tail=lines).decode(errors="replace")
 
     def _state(self) -> _State | None:
-        try:
-            return _State(**json.loads(self._state_file.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return None
+        return read_state(self._state_file, lambda text: _State(**json.loads(text)))
 
     def _require_state(self) -> _State:
         state = self._state()

@@ -27,6 +27,7 @@ import yaml
 from storage_operator.devenv import process, toolchain
 from storage_operator.devenv.locations import environment_folder, exclusive, write_private
 from storage_operator.devenv.process import ProcessMark
+from storage_operator.devenv.statefile import read_state
 from storage_operator.errors import UserError
 
 ETCD, API_SERVER, CONTROLLER_MANAGER = "etcd", "kube-apiserver", "kube-controller-manager"
@@ -191,14 +192,7 @@ class ControlPlane:
     # --- below: one step of the above each -------------------------------------------------------------------
 
     def _state(self) -> _State | None:
-        try:
-            return _State.from_json(self._state_file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{self._state_file} is damaged", f"{type(error).__name__}: {error}", "Delete it and start again"
-            ) from error
+        return read_state(self._state_file, _State.from_json)
 
     def _require_state(self) -> _State:
         state = self._state()

@@ -33,6 +33,7 @@ from storage_operator.devenv.locations import (
 )
 from storage_operator.devenv.process import ProcessMark
 from storage_operator.devenv.program import SERVER_USER, Program, embedded
+from storage_operator.devenv.statefile import read_state
 from storage_operator.errors import UserError
 
 SUPERUSER = "postgres"
@@ -198,14 +199,7 @@ class EmbeddedPostgres:
     # --- below: one step of the above each -------------------------------------------------------------------
 
     def _state(self) -> _State | None:
-        try:
-            return _State.from_json(self._state_file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{self._state_file} is damaged", f"{type(error).__name__}: {error}", "Delete it and start again"
-            ) from error
+        return read_state(self._state_file, _State.from_json)
 
     def _require_state(self) -> _State:
         state = self._state()

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from storage_operator.devenv.locations import cache_folder, exclusive
@@ -134,7 +135,7 @@ def build(programs: Iterable[str], report: Report = _ignore) -> dict[str, Path]:
         if missing(chosen):
             waiting = Progress(family.name, "waiting for another build to end", 0, 0, 0.0)
             lock = family.target().with_name(f"{family.target().name}.lock")
-            with exclusive(lock, lambda event=waiting: report(event)):  # type: ignore[misc]
+            with exclusive(lock, partial(report, waiting)):
                 # Another build may have made them while this one waited.
                 if left := missing(chosen):
                     _build_family(family, left, report)

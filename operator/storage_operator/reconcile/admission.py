@@ -5,7 +5,7 @@ from __future__ import annotations
 from storage_operator.errors import Refused, Waiting
 from storage_operator.reconcile.context import Context
 from storage_operator.reconcile.fleet import Tended
-from storage_operator.resources.conditions import ConditionType, find, read_conditions
+from storage_operator.resources.conditions import is_ready
 from storage_operator.resources.kinds import Kind
 from storage_operator.resources.namespace_policy import admits
 from storage_operator.resources.references import ClusterReference
@@ -33,8 +33,7 @@ def serving_cluster(context: Context, reference: ClusterReference) -> Tended:
         raise Waiting("ClusterNotFound", f"{place} does not exist", WAIT_FOR_CLUSTER_SECONDS)
     tended = context.fleet.get(key)
     if tended is None or not tended.serving:
-        ready = find(read_conditions(body), ConditionType.READY)
-        if ready is not None and ready.is_true:
+        if is_ready(body):
             raise NotMetYet("ClusterNotReady", f"{place} is being looked at", WAIT_FOR_CLUSTER_SECONDS)
         raise Waiting("ClusterNotReady", f"{place} is not Ready yet", WAIT_FOR_CLUSTER_SECONDS)
     return tended

@@ -21,7 +21,7 @@ from storage_operator.resources.cluster import (
     StorageClusterSpec,
     parse,
 )
-from storage_operator.resources.conditions import ConditionType, Reason, find, read_conditions
+from storage_operator.resources.conditions import ConditionType, Reason, find, is_ready
 from storage_operator.resources.faults import Faults
 from storage_operator.resources.kinds import Kind
 from storage_operator.resources.metadata import Metadata
@@ -356,7 +356,7 @@ def _connection_counts(tended: Tended, census: Census) -> ConnectionCounts:
 def count_tenants(context: Context, key: Key) -> TenantCounts:
     """Count a cluster's Tenants, and those of them that are Ready, from the cache."""
     bodies = [body for body in context.world.list(Kind.TENANT) if _refers_to(body, key)]
-    return TenantCounts(len(bodies), sum(1 for body in bodies if _is_ready(body)))
+    return TenantCounts(len(bodies), sum(1 for body in bodies if is_ready(body)))
 
 
 def _refers_to(body: Body, key: Key) -> bool:
@@ -372,8 +372,3 @@ def _place(body: Body) -> str:
 
 def _of_namespace(body: Body, key: Key) -> bool:
     return bool(body["metadata"]["namespace"] == key.namespace)
-
-
-def _is_ready(body: Body) -> bool:
-    ready = find(read_conditions(body), ConditionType.READY)
-    return ready is not None and ready.is_true

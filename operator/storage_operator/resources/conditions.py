@@ -24,6 +24,7 @@ __all__ = [
     "derive_ready",
     "find",
     "format_time",
+    "is_ready",
     "merge",
     "parse_time",
     "read_conditions",
@@ -283,6 +284,12 @@ def read_conditions(body: Mapping[str, Any]) -> tuple[Condition, ...]:
 def find(conditions: Iterable[Condition], type_: ConditionType) -> Condition | None:
     """Return the condition of a type, None when there is none."""
     return next((condition for condition in conditions if condition.type is type_), None)
+
+
+def is_ready(body: Mapping[str, Any]) -> bool:
+    """Tell whether an object's status says that it is Ready."""
+    ready = find(read_conditions(body), ConditionType.READY)
+    return ready is not None and ready.is_true
 
 
 def merge(existing: Iterable[Condition], fresh: Iterable[Condition], now: datetime) -> tuple[Condition, ...]:

@@ -120,10 +120,7 @@ class SecretStore:
             if existing is None:
                 return await self._create(namespace, name, encoded, owner, labels)
             return await self._replace(existing, encoded, owner, labels)
-        except ApiError:
-            self._restore(namespace, name, previous)
-            raise
-        except SecretNotOurs:
+        except (ApiError, SecretNotOurs):
             self._restore(namespace, name, previous)
             raise
 
