@@ -126,6 +126,21 @@ async def test_a_deleted_component_leaves_its_defaults(stage: Stage) -> None:
     assert row == [(True, {})]
 
 
+async def test_a_component_is_not_let_go_while_its_cluster_is_out_of_reach(stage: Stage) -> None:
+    """Otherwise the store would stay switched off; once the cluster serves again the deletion ends by itself."""
+    key = stage.component("AgentState", enabled=False)
+    await stage.run(key)
+    entry = stage.reconciler.context.fleet.get(stage.cluster)
+    assert entry is not None
+    entry.serving = False
+    stage.world.delete(key)
+    assert (await stage.run(key)).result == "failed"
+    assert stage.condition(key, "DeletionBlocked") == ("True", "CleanupFailed")
+    entry.serving = True
+    assert (await stage.run(key)).result == "deleted"
+    assert stage.superuser("SELECT enabled FROM llmspell.components WHERE store = 'agent_state'") == [(True,)]
+
+
 async def test_autovacuum_parameters_reach_every_leaf(stage: Stage) -> None:
     """Storage parameters stand on the tables that hold rows, and a second run finds them."""
     key = stage.component("Sessions", autovacuum={"vacuumScaleFactor": 0.05, "costLimit": 500})

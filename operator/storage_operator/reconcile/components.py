@@ -65,18 +65,25 @@ class ComponentReconciler:
             return Outcome("deleted")
         spec = parse(body)
         if not isinstance(spec, Faults) and self._elder(spec, body) is None and not Metadata.of(body).force_delete:
-            key = cluster_key(spec.cluster)
-            tended = self._context.fleet.get(key)
             try:
-                if tended is not None and tended.serving:
-                    await database.reset(tended.installation, spec.store.database_name)
-                    await tended.installation.sets.repair()
-            except DatabaseFault as fault:
+                await self._reset(spec)
+            except (DatabaseFault, Waiting) as fault:
                 report = Report(Kind.STORAGE_COMPONENT, body, self._context.clock)
                 report.true(ConditionType.DELETION_BLOCKED, Reason.CLEANUP_FAILED, fault.message)
                 return await self._finish(report, None, None, Outcome("failed"))
         await self._context.world.remove_finalizer(body)
         return Outcome("deleted")
+
+    async def _reset(self, spec: StorageComponentSpec) -> None:
+        """Give the store its defaults back; raises ``Waiting`` while the cluster that stays cannot be reached for it."""
+        key = cluster_key(spec.cluster)
+        tended, cluster = self._context.fleet.get(key), self._context.world.get(key)
+        if tended is not None and tended.serving:
+            await database.reset(tended.installation, spec.store.database_name)
+            await tended.installation.sets.repair()
+        elif cluster is not None and not Metadata.of(cluster).deleting:
+            # Let go now, a store that was switched off would stay so with nobody left to say why.
+            raise Waiting("ClusterNotReady", f"StorageCluster {key.namespace}/{key.name} cannot be reached to clean up")
 
     def _admit(self, spec: StorageComponentSpec, body: Body) -> Tended:
         key = cluster_key(spec.cluster)
