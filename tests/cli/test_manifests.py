@@ -27,6 +27,12 @@ BAD_FILES = {
     "a Secret that is a list": ("apiVersion: v1\nkind: Secret\nmetadata: {name: x}\ndata: [1]", "base64"),
     "labels that are text": ("apiVersion: v1\nkind: Namespace\nmetadata: {name: x, labels: text}", "labels"),
     "nested too deeply": ("[" * 5000, "cannot read"),
+    "aliases of aliases": (
+        "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+        + "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)),
+        "unfold",
+    ),
+    "an alias of itself": ("a: &a [*a, *a]", "unfold"),
 }
 
 

@@ -29,6 +29,7 @@ from storage_operator.world import FINALIZER, Body, EventType, Key, SecretObject
 _NAME = re.compile(DNS_SUBDOMAIN)
 _NAME_LENGTH_MAX = 253
 MANIFEST_BYTES_MAX = 4 * 1024 * 1024
+MANIFEST_VALUES_MAX = 1_000_000
 DEFAULT_NAMESPACE = "default"
 TEMPORARY_PREFIX = ".unfinished-"
 _FILE_NAME_MAX = 200
@@ -78,6 +79,8 @@ def _documents(file: Path) -> list[Mapping[str, Any]]:
         raise UserError(f"cannot read {file}{place}", problem, "correct the YAML") from None
     except RecursionError:
         raise UserError(f"cannot read {file}", "it is nested too deeply", "correct the YAML") from None
+    if _too_many(loaded):
+        raise UserError(f"cannot use {file}", "its aliases unfold to more than a manifest holds", "correct the YAML")
     for each in loaded:
         if (
             not isinstance(each, Mapping)
@@ -86,6 +89,17 @@ def _documents(file: Path) -> list[Mapping[str, Any]]:
         ):
             raise UserError(f"cannot use {file}", "a document is not an object with metadata.name", "correct the YAML")
     return loaded
+
+
+def _too_many(loaded: object) -> bool:
+    """Whether there are more values than any manifest has; aliases repeat what they name, or hold themselves."""
+    todo, count = [loaded], 0
+    while todo and count <= MANIFEST_VALUES_MAX:
+        value = todo.pop()
+        inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+        count += len(inner)
+        todo.extend(inner)
+    return count > MANIFEST_VALUES_MAX
 
 
 def _place(
