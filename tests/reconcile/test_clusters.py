@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import psycopg
 import pytest
 
 from storage_operator.resources.kinds import Kind
@@ -210,6 +211,21 @@ async def test_another_kubernetes_claim_is_respected(fresh: Stage) -> None:
     )
     await fresh.run(fresh.cluster)
     assert fresh.condition(fresh.cluster) == ("False", "DatabaseClaimed")
+
+
+async def test_what_one_holder_of_the_shared_login_does_to_it_is_undone(stage: Stage) -> None:
+    """A role may change its own password and settings; here that would lock every sealed tenant out."""
+    await stage.run(stage.cluster)
+    tenant = await stage.ready("sealed-one", isolation="Sealed")
+    with psycopg.connect(stage.dsn(tenant), autocommit=True) as session:
+        database = stage.installation.database.name
+        session.execute("ALTER ROLE CURRENT_USER SET statement_timeout = '1ms'")
+        session.execute(f'ALTER ROLE CURRENT_USER IN DATABASE "{database}" SET default_transaction_read_only = on')
+        session.execute("ALTER ROLE CURRENT_USER PASSWORD 'mine'")
+    await stage.run(stage.cluster)
+    with psycopg.connect(stage.dsn(tenant), autocommit=True) as session:
+        shown = [session.execute(f"SHOW {name}").fetchone() for name in ("statement_timeout", "transaction_read_only")]
+    assert shown == [("0",), ("off",)]
 
 
 async def test_a_claim_of_a_cluster_in_an_unwatched_namespace_is_respected(fresh: Stage) -> None:

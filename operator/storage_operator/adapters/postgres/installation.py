@@ -35,6 +35,8 @@ _ENSURE_APP = """DO $app$ BEGIN
   END IF;
 END $app$;
 ALTER ROLE {{ app }} LOGIN INHERIT CONNECTION LIMIT -1 PASSWORD {{ verifier }};
+ALTER ROLE {{ app }} RESET ALL;
+ALTER ROLE {{ app }} IN DATABASE {{ database }} RESET ALL;
 """
 _MARK_APP = "COMMENT ON ROLE {{ app }} IS {{ mark }};\n"
 _PROTECT = "SELECT {{ schema }}.protect_table({{ table }}::regclass, {{ append_only }});\n"
@@ -209,7 +211,14 @@ class Installation:
         """Make the shared login of sealed mode, with every store's privileges and the right to enter a tenant."""
         verifier = await self.app_verifier()
         script = Script(self.schema, self.roles.owner, epoch=self.epoch)
-        script.raw(_ENSURE_APP, app=ident(self.roles.app), app_name=literal(self.roles.app), verifier=literal(verifier))
+        script.raw(
+            _ENSURE_APP,
+            app=ident(self.roles.app),
+            app_name=literal(self.roles.app),
+            verifier=literal(verifier),
+            # Whoever holds the shared login may change its password and settings, for all who share it.
+            database=ident(self.facts.database),
+        )
         script.raw(_MARK_APP, app=ident(self.roles.app), mark=literal(self.roles.role_comment("app")))
         await self.server.script(script.text(), script.count)
         await self.sets.ensure_app()
