@@ -49,6 +49,24 @@ async def make() -> AsyncIterator[Make]:
         await queue.drain(0.0)
 
 
+async def test_a_stuck_group_never_has_all_workers(make: Make) -> None:
+    """However high the cap that a cluster gives itself, another one's key is still worked on."""
+    done = asyncio.Event()
+
+    async def process(item: Key) -> Outcome:
+        if item.namespace == "stuck":
+            await asyncio.Event().wait()
+        done.set()
+        return Outcome("changed")
+
+    queue = make(process, workers=4, cap=64)
+    for number in range(20):
+        queue.add(Key(Kind.TENANT, "stuck", f"t{number}"))
+    await until(lambda: len(queue) == 20 and queue.is_running(Key(Kind.TENANT, "stuck", "t2")))
+    queue.add(key("other"))
+    await asyncio.wait_for(done.wait(), 5)
+
+
 @pytest.mark.parametrize(
     "failure",
     [Outcome("failed"), Outcome("waiting"), ApiConflict("changed"), ApiUnavailable("away"), Waiting("Why", "why"),

@@ -60,7 +60,9 @@ class WorkQueue:
         self._backoff = backoff or Backoff()
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
-        self._lanes = Lanes(group_of=group_of, cap_of=cap_of)
+        # Whatever a StorageCluster asks for, a quarter of the workers is left to the others: its database may be slow.
+        most = max(1, workers - workers // 4)
+        self._lanes = Lanes(group_of=group_of, cap_of=lambda group: min(most, cap_of(group)))
         self._attempts: dict[Key, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._signal = asyncio.Event()
