@@ -42,7 +42,7 @@ check: $(SYNCED) ## Format, lint, types, import rules, docstrings, SQL lint
 	$(BIN)/mypy
 	PYTHONPATH=operator:sql:loadtest:. $(BIN)/lint-imports
 	$(BIN)/interrogate --quiet $(SOURCES)
-	$(if $(wildcard tests/sql/test_squawk.py),$(BIN)/pytest --quiet tests/sql/test_squawk.py)
+	$(BIN)/pytest --quiet tests/sql/test_lint.py
 
 .PHONY: fmt
 fmt: $(SYNCED) ## Format and fix what can be fixed by a tool

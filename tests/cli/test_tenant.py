@@ -123,8 +123,9 @@ def test_suspend_ends_sessions_and_resume_lets_in_again(cli: Cli, place: Place) 
 
 def test_sealed_tenants_are_suspended_and_rotated_too(cli: Cli, place: Place) -> None:
     """In sealed mode the capability is what changes."""
+    before = cli("tenant", "show", "shut", *place.url, "--json").json["capability_version"]
     assert cli("tenant", "rotate", "shut", *place.files).code == 0
-    assert cli("tenant", "show", "shut", *place.url, "--json").json["capability_version"] == 2
+    assert cli("tenant", "show", "shut", *place.url, "--json").json["capability_version"] > before
     assert cli("tenant", "suspend", "shut", *place.files).code == 0
     assert cli("tenant", "resume", "shut", *place.files).code == 0
 

@@ -132,7 +132,7 @@ class Simulation:
         capability = f"v{control.capability}.{tenant}" if control is not None and sealed else None
         former = f"v{control.previous}.{tenant}" if control is not None and sealed and control.previous else None
         usage = Usage(None, None, None, over_quota=False)
-        return TenantState(observed, usage, 15, (), frozenset(STORES_BY_NAME), capability, former)
+        return TenantState(observed, usage, 15, frozenset(STORES_BY_NAME), capability, former)
 
     async def apply(
         self, installation: FakeInstallation, tenant: str, names: TenantNames, plan: Plan

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,12 +19,12 @@ INSTALLATION = Installation(RoleNames("abcdefg2"), "llmspell", "public")
 
 def lint(path: Path, migration: Migration) -> subprocess.CompletedProcess[str]:
     """Render a migration and run squawk over it."""
-    squawk = shutil.which("squawk")
-    assert squawk is not None, "squawk is missing: run `make check` once to install the tools"
+    squawk = Path(sys.executable).with_name("squawk")
+    assert squawk.is_file(), "squawk is missing: run `make check` once to install the tools"
     file = path / f"{migration.version:04d}.sql"
     file.write_text(render_migration(migration, INSTALLATION), encoding="utf-8")
     command = [
-        squawk,
+        str(squawk),
         "--config",
         str(CONFIG),
         *(["--assume-in-transaction"] if migration.transactional else []),
