@@ -28,6 +28,7 @@ __all__ = [
     "Outcome",
     "SecretObject",
     "World",
+    "cluster_of",
 ]
 
 Body: TypeAlias = Mapping[str, Any]
@@ -51,6 +52,19 @@ class Key:
     def __str__(self) -> str:
         """Format as ``Tenant/namespace/name``, for logs."""
         return f"{self.kind}/{self.namespace}/{self.name}"
+
+
+def cluster_of(body: Body) -> Key | None:
+    """Return the StorageCluster that a component or tenant names (itself for a cluster); None when it names none.
+
+    For bodies that nobody has checked: a spec with faults still tells where it belongs.
+    """
+    key = Key.of(body)
+    if key.kind is Kind.STORAGE_CLUSTER:
+        return key
+    reference = (body.get("spec") or {}).get("clusterRef") or {}
+    name = reference.get("name")
+    return Key(Kind.STORAGE_CLUSTER, reference.get("namespace") or key.namespace, name) if name else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ from storage_operator.errors import OperatorError, Refused, Waiting
 from storage_operator.planning.actions import Action, Conflict, Plan
 from storage_operator.planning.component import ComponentAction, plan_component
 from storage_operator.planning.tenant import plan_deletion
+from storage_operator.reconcile.declaration import desired_tenant
 from storage_operator.reconcile.fleet import Tended
 from storage_operator.reconcile.report import Report
-from storage_operator.reconcile.tenants import desired_tenant
 from storage_operator.resources import cluster, component, tenant
 from storage_operator.resources.faults import Faults
 from storage_operator.resources.kinds import Kind

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from storage_operator.adapters.kubernetes.cache import CacheEvent, Change, ObjectCache, cluster_key
+from storage_operator.adapters.kubernetes.cache import CacheEvent, Change, ObjectCache
 from storage_operator.handlers.lanes import Group, Lane
 from storage_operator.handlers.queue import WorkQueue
-from storage_operator.world import Body, Key, Kind
+from storage_operator.world import Body, Key, Kind, cluster_of
 
 READY = "Ready"
 
@@ -98,7 +98,7 @@ class Router:
 
     def _freed(self, key: Key, body: Body) -> Iterator[Key]:
         """Yield what a deleted tenant or component stood in the way of: its cluster, and rivals for its claim."""
-        cluster = cluster_key(body)
+        cluster = cluster_of(body)
         if cluster is None:
             return
         present = self._cache.get(cluster)

@@ -33,7 +33,7 @@ from storage_operator.resources.status import (
     StorageClusterStatus,
     TenantCounts,
 )
-from storage_operator.world import Body, Key, Outcome
+from storage_operator.world import Body, Key, Outcome, cluster_of
 from storage_sql.migrations import (
     ChecksumChanged,
     Gap,
@@ -293,11 +293,11 @@ class ClusterReconciler:
         """Everything that waited for this cluster is looked at again now."""
         for kind in (Kind.STORAGE_COMPONENT, Kind.TENANT):
             for body in self._context.world.list(kind):
-                if _refers_to(body, key):
+                if cluster_of(body) == key:
                     self._context.wake(Key.of(body))
 
     def _users(self, kind: Kind, key: Key) -> list[Body]:
-        return sorted((body for body in self._context.world.list(kind) if _refers_to(body, key)), key=_place)
+        return sorted((body for body in self._context.world.list(kind) if cluster_of(body) == key), key=_place)
 
     async def _tenants(self, key: Key) -> list[str]:
         """Name the Tenants that hold a cluster: those that it lets in, and those that have a place in its database.
@@ -355,15 +355,8 @@ def _connection_counts(tended: Tended, census: Census) -> ConnectionCounts:
 
 def count_tenants(context: Context, key: Key) -> TenantCounts:
     """Count a cluster's Tenants, and those of them that are Ready, from the cache."""
-    bodies = [body for body in context.world.list(Kind.TENANT) if _refers_to(body, key)]
+    bodies = [body for body in context.world.list(Kind.TENANT) if cluster_of(body) == key]
     return TenantCounts(len(bodies), sum(1 for body in bodies if is_ready(body)))
-
-
-def _refers_to(body: Body, key: Key) -> bool:
-    spec = body.get("spec") or {}
-    reference = spec.get("clusterRef") or {}
-    namespace = reference.get("namespace") or body["metadata"]["namespace"]
-    return (namespace, reference.get("name")) == (key.namespace, key.name)
 
 
 def _place(body: Body) -> str:

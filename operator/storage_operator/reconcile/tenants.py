@@ -13,24 +13,23 @@ from storage_operator.adapters.postgres.leftovers import left_roles
 from storage_operator.adapters.postgres.probe import Verdict, probe_role, probe_sealed
 from storage_operator.adapters.postgres.targets import login_conninfo
 from storage_operator.errors import Refused, SecretNotOurs, Waiting
-from storage_operator.planning.actions import Conflict, Plan, TenantRow
+from storage_operator.planning.actions import Conflict, Plan
 from storage_operator.planning.secret import Access
 from storage_operator.planning.tenant import (
     PASSWORD_REFUSED,
     DesiredTenant,
     ObservedSecret,
-    TenantNames,
     plan_deletion,
     plan_refused_password,
     plan_tenant,
     remaining_drift,
 )
-from storage_operator.reconcile.access import ROTATION_LABEL, AccessKeeper, rotation_label, secret_name
+from storage_operator.reconcile.access import AccessKeeper, secret_name
 from storage_operator.reconcile.admission import NotMetYet, admit, cluster_key
 from storage_operator.reconcile.context import Context
+from storage_operator.reconcile.declaration import declared_tenant, desired_tenant, without_answered
 from storage_operator.reconcile.fleet import Tended
 from storage_operator.reconcile.report import Report, reason_of
-from storage_operator.resources.cluster import Isolation
 from storage_operator.resources.conditions import ConditionType, Reason, find, parse_time, read_conditions
 from storage_operator.resources.faults import Faults
 from storage_operator.resources.kinds import Kind
@@ -41,7 +40,6 @@ from storage_operator.resources.tenant import DeletionPolicy, TenantSpec, parse
 from storage_operator.world import Body, Outcome, SecretObject
 
 REFUSED_SECONDS = 60.0
-_CARRIED_OUT = frozenset({Reason.DRIFT_FOUND, Reason.SUSPENDED, Reason.COMPONENT_UNKNOWN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,65 +51,6 @@ class Provisioned:
     verdict: Verdict | None
     verified_at: datetime | None
     secret_name: str | None
-
-
-def names_of(tended: Tended, tenant: str, stores: tuple[str, ...]) -> TenantNames:
-    """Return the role names of a tenant in an installation."""
-    roles = tended.installation.roles
-    return TenantNames(
-        login_a=roles.tenant_login(tenant, "a"),
-        login_b=roles.tenant_login(tenant, "b"),
-        shard=roles.shard(tenant),
-        set_role=roles.store_set(stores),
-        mark=roles.role_comment("tenant"),
-    )
-
-
-def desired_tenant(spec: TenantSpec, tended: Tended, handled_request: str | None) -> DesiredTenant:
-    """Resolve a manifest against its cluster."""
-    quotas = spec.quotas
-    stores = tuple(sorted(store.database_name for store in spec.components or tuple(StoreKind)))
-    row = TenantRow(
-        tenant=spec.tenant_id,
-        namespace=spec.metadata.namespace,
-        name=spec.metadata.name,
-        isolation="sealed" if spec.isolation is Isolation.SEALED else "role",
-        suspended=spec.suspended,
-        stores=stores,
-        statement_timeout_ms=quotas.statement_timeout_ms,
-        lock_timeout_ms=quotas.lock_timeout_ms,
-        idle_in_transaction_timeout_ms=quotas.idle_in_transaction_timeout_ms,
-        work_mem_kb=quotas.work_mem_kb,
-        connection_limit=quotas.connections,
-        quota_bytes=quotas.storage_bytes,
-        quota_enforced=quotas.enforce_storage,
-    )
-    request = spec.metadata.rotation_request
-    return DesiredTenant(
-        row=row,
-        names=names_of(tended, spec.tenant_id, stores),
-        settings=_settings(spec, tended.spec.schema),
-        rotation_interval_seconds=spec.credentials.rotation.interval_seconds,
-        rotation_overlap_seconds=spec.credentials.rotation.overlap_seconds,
-        rotation_request=request if request != handled_request else None,
-        may_adopt=tended.spec.tenancy.adoption_namespace(spec.tenant_id) == spec.metadata.namespace,
-        repair=tended.repairs,
-    )
-
-
-def _settings(spec: TenantSpec, schema: str) -> tuple[tuple[str, str], ...]:
-    """The login's per-role defaults, in the form that ``pg_db_role_setting`` gives back."""
-    quotas = spec.quotas
-    limits = {
-        "statement_timeout": quotas.statement_timeout_ms,
-        "lock_timeout": quotas.lock_timeout_ms,
-        "idle_in_transaction_session_timeout": quotas.idle_in_transaction_timeout_ms,
-    }
-    pairs = [("search_path", f"{schema}, public")]
-    pairs += [(name, f"{value}ms") for name, value in limits.items() if value is not None]
-    if quotas.work_mem_kb is not None:
-        pairs.append(("work_mem", f"{quotas.work_mem_kb}kB"))
-    return tuple(pairs)
 
 
 class PasswordRefused(Exception):  # noqa: N818 - what the probe met
@@ -177,21 +116,21 @@ class TenantReconciler:
         if isinstance(spec, Faults):
             raise Refused("InvalidSpec", str(spec))
         tended = await admit(self._context, spec, provisioned=secret_name(body) is not None)
-        desired = _told(desired_tenant(spec, tended, _handled_request(body)), body)
+        desired = declared_tenant(spec, tended, body)
         state = await database.observe(tended.installation, spec.tenant_id, desired.names)
         secret = await self._keeper.read(spec, body, brand_new=False)
-        desired = _answered(desired, secret)
+        desired = without_answered(desired, secret)
         observed = await self._keeper.observe(spec, tended, state, secret)
         return plan_tenant(desired, state.observed, observed), desired, tended
 
     async def _provision(self, spec: TenantSpec, tended: Tended, body: Body, report: Report) -> Provisioned:
         phase = self._context.phase
-        desired = _told(desired_tenant(spec, tended, _handled_request(body)), body)
+        desired = declared_tenant(spec, tended, body)
         with phase(Kind.TENANT, "observe"):
             state = await database.observe(tended.installation, spec.tenant_id, desired.names)
             secret = await self._keeper.read(spec, body, brand_new=state.observed.row is None)
             seen = await self._keeper.observe(spec, tended, state, secret)
-            desired = _answered(desired, secret)
+            desired = without_answered(desired, secret)
             if self._keeper.awaits_pooler(spec, tended, state):
                 desired = replace(desired, rotation_request=None)
         try:
@@ -428,25 +367,4 @@ def _status(body: Body) -> Mapping[str, object]:
     return status if isinstance(status, Mapping) else {}
 
 
-def _told(desired: DesiredTenant, body: Body) -> DesiredTenant:
-    """Add what the status knows: whether this generation was carried out once, and whether a Secret was ever written."""
-    found = find(read_conditions(body), ConditionType.PROVISIONED)
-    current = found is not None and found.observed_generation >= Metadata.of(body).generation
-    applied = current and found is not None and (found.is_true or found.reason in _CARRIED_OUT)
-    return replace(desired, applied=applied, delivered=secret_name(body) is not None)
-
-
-def _answered(desired: DesiredTenant, secret: SecretObject | None) -> DesiredTenant:
-    """Leave out a request for rotation whose Secret was written before the status could say so."""
-    request = desired.rotation_request
-    if request is None or secret is None or secret.labels.get(ROTATION_LABEL) != rotation_label(request):
-        return desired
-    return replace(desired, rotation_request=None)
-
-
-def _handled_request(body: Body) -> str | None:
-    value = _status(body).get("rotationRequest")
-    return value if isinstance(value, str) else None
-
-
-__all__ = ["TenantReconciler", "desired_tenant", "names_of"]
+__all__ = ["TenantReconciler"]

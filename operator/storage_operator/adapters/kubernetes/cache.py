@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from storage_operator.world import Body, Key, Kind
+from storage_operator.world import Body, Key, Kind, cluster_of
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 INTERNED_LENGTH = 40
@@ -79,16 +79,6 @@ def version(body: Body) -> int:
     return int(text) if text.isdigit() else 0
 
 
-def cluster_key(body: Body) -> Key | None:
-    """Return the StorageCluster that a component or tenant names (itself for a cluster); None when it names none."""
-    key = Key.of(body)
-    if key.kind is Kind.STORAGE_CLUSTER:
-        return key
-    reference = body.get("spec", {}).get("clusterRef") or {}
-    name = reference.get("name")
-    return Key(Kind.STORAGE_CLUSTER, reference.get("namespace") or key.namespace, name) if name else None
-
-
 def _wanted(body: Body) -> tuple[Any, ...]:
     metadata = body["metadata"]
     return (
@@ -135,7 +125,7 @@ class ObjectCache:
     def cluster_of(self, key: Key) -> Key | None:
         """Return the StorageCluster of a cached object."""
         body = self.get(key)
-        return cluster_key(body) if body is not None else None
+        return cluster_of(body) if body is not None else None
 
     def put(self, raw: Mapping[str, Any], *, own: bool = False) -> Change:
         """Store a version of an object unless a newer one is known, and say what it changed."""
@@ -149,7 +139,7 @@ class ObjectCache:
             self._unlink(key, before)
         self._bodies[key.kind][key] = body
         self._lists[key.kind] = None
-        if (cluster := cluster_key(body)) is not None and cluster != key:
+        if (cluster := cluster_of(body)) is not None and cluster != key:
             self._dependents[cluster].add(key)
         self._tell(CacheEvent(key, change, before, body, own))
         return change
@@ -174,7 +164,7 @@ class ObjectCache:
         return Change.STATUS if _wanted(before) == _wanted(after) else Change.SPEC
 
     def _unlink(self, key: Key, body: Body) -> None:
-        cluster = cluster_key(body)
+        cluster = cluster_of(body)
         if cluster is None or cluster == key:
             return
         remaining = self._dependents[cluster]
