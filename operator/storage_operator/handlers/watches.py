@@ -99,12 +99,14 @@ def build_registry(cache: ObjectCache, sessions: SessionSource) -> kopf.Operator
     registry = kopf.OperatorRegistry()
 
     async def on_event(event: Mapping[str, Any], **_: Any) -> None:
+        """Keep what a watch tells."""
         store_event(cache, event)
 
     for kind in Kind:
         kopf.on.event(API_GROUP, API_VERSION, kind.plural, registry=registry, id=f"watch-{kind.plural}")(on_event)
 
     async def login(**_: Any) -> kopf.AiohttpSession:
+        """Lend kopf the session that we opened, with our ways to authenticate."""
         return kopf.AiohttpSession(server=sessions.server, aiohttp_session=await sessions.open())
 
     kopf.on.login(registry=registry, id="login")(login)

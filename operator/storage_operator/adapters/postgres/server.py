@@ -127,6 +127,7 @@ class Server:
         """
 
         async def run(connection: psycopg.AsyncConnection[TupleRow]) -> list[TupleRow]:
+            """Run it on one session of the pool."""
             if role is None:
                 self.meter.count(1)
                 async with answering(ANSWER_SECONDS):
@@ -150,6 +151,7 @@ class Server:
         """
 
         async def run(connection: psycopg.AsyncConnection[TupleRow]) -> list[TupleRow]:
+            """Send it whole to one session of the pool."""
             self.meter.count(statements)
             try:
                 async with answering(within):
