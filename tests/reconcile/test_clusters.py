@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import psycopg
@@ -211,6 +212,26 @@ async def test_another_kubernetes_claim_is_respected(fresh: Stage) -> None:
     )
     await fresh.run(fresh.cluster)
     assert fresh.condition(fresh.cluster) == ("False", "DatabaseClaimed")
+
+
+async def test_a_probe_shows_no_capability_to_those_who_share_the_login(stage: Stage) -> None:
+    """Sessions of one login see each other's statements: the operator's must not hold what opens a tenant."""
+    await stage.run(stage.cluster)
+    tenant = await stage.ready("looked-over", isolation="Sealed")
+    query = "SELECT query FROM pg_stat_activity WHERE usename = current_user AND application_name = 'llmspell-probe'"
+    seen = ""
+    with psycopg.connect(stage.installation.superuser_dsn) as blocker:
+        blocker.execute("LOCK TABLE llmspell.test_table IN ACCESS EXCLUSIVE MODE")
+        stage.world.bodies[tenant]["status"]["lastVerifiedTime"] = "2020-01-01T00:00:00Z"
+        probing = asyncio.create_task(stage.run(tenant))
+        with psycopg.connect(stage.dsn(tenant), autocommit=True) as neighbour:
+            while "$probe$" not in seen and not probing.done():
+                await asyncio.sleep(0.05)
+                seen += "".join(text for (text,) in neighbour.execute(query).fetchall())
+        blocker.rollback()
+        await probing
+    assert "$probe$" in seen
+    assert stage.secret(tenant)["capability"].decode() not in seen
 
 
 async def test_what_one_holder_of_the_shared_login_does_to_it_is_undone(stage: Stage) -> None:

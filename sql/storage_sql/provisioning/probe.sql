@@ -1,7 +1,6 @@
--- What a tenant must not be able to do, tried in its own session and rolled back.
+-- What a tenant must not be able to do, tried in its own session and rolled back. A sealed tenant was entered before.
+{% if not sealed %}
 BEGIN;
-{% if sealed %}
-SELECT {{ schema }}.enter({{ tenant }}, {{ capability }}, {{ store }});
 {% endif %}
 DO $probe$
 DECLARE

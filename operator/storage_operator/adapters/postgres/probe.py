@@ -13,7 +13,7 @@ import psycopg
 from storage_operator.adapters.postgres.faults import DatabaseFault, translate
 from storage_operator.adapters.postgres.installation import Installation
 from storage_operator.adapters.postgres.server import ANSWER_SECONDS, answering, connect
-from storage_sql.renderer import Literal, ident, literal, render, render_file
+from storage_sql.renderer import ident, literal, render, render_file
 
 # No Tenant can have this id: its owner could take the row away, and every other tenant's proof would prove nothing.
 CANARY_TENANT = "isolation canary"
@@ -41,29 +41,34 @@ async def plant_canary(installation: Installation) -> None:
 
 async def probe_role(installation: Installation, conninfo: str, tenant: str) -> Verdict:
     """Probe with the tenant's own login; raises ``DatabaseFault`` when the log-in itself fails."""
-    return await _run(installation, conninfo, tenant, sealed=False, capability=literal(None))
+    return await _run(installation, conninfo, tenant)
 
 
 async def probe_sealed(installation: Installation, conninfo: str, tenant: str, capability: str, store: str) -> Verdict:
     """Probe through the shared login with the tenant's capability."""
-    way_in = {"capability": literal(capability), "store": literal(store)}
-    return await _run(installation, conninfo, tenant, sealed=True, **way_in)
+    return await _run(installation, conninfo, tenant, (tenant, capability, store))
 
 
-async def _run(installation: Installation, conninfo: str, tenant: str, *, sealed: bool, **way_in: Literal) -> Verdict:
+async def _run(
+    installation: Installation, conninfo: str, tenant: str, way_in: tuple[str, str, str] | None = None
+) -> Verdict:
     text = render_file(
         "provisioning/probe.sql",
         schema=ident(installation.schema),
         tenant=literal(tenant),
         canary=literal(CANARY_TENANT),
         canary_id=literal(CANARY_ID),
-        sealed=sealed,
-        **way_in,
+        sealed=way_in is not None,
     )
     connection = await connect(conninfo, application_name="llmspell-probe")
     try:
         installation.server.meter.count(1, 2)
         async with answering(ANSWER_SECONDS):
+            if way_in is not None:
+                # Bound, never in the text: all sealed tenants share the login, and see each other's statements.
+                enter = render("SELECT {{ schema }}.enter(%s, %s, %s)", schema=ident(installation.schema))
+                await connection.execute("BEGIN")
+                await connection.execute(enter.encode(), way_in)
             await connection.execute(text.encode())
     except psycopg.Error as error:
         if error.sqlstate == VIOLATION_STATE:
