@@ -182,3 +182,18 @@ async def test_neither_a_stuck_nor_a_broken_cluster_keeps_the_others_from_being_
     await asyncio.gather(running, return_exceptions=True)
     assert looked["stuck"] == 1
     assert looked["broken"] >= 2
+
+
+async def test_a_lock_does_not_put_off_the_measurement_for_an_interval(installation: Installation) -> None:
+    """Who holds a table at the moment of the measurement escapes it only until the next pass."""
+    async with staged(installation) as stage:
+        key = await stage.ready("dodger", components=["KV"])
+        entry = stage.reconciler.context.fleet.get(stage.cluster)
+        assert entry is not None
+        housekeeper = Housekeeper(stage.reconciler.context)
+        with psycopg.connect(stage.dsn(key)) as session:
+            session.execute("LOCK TABLE llmspell.kv_store IN ACCESS EXCLUSIVE MODE")
+            await housekeeper.look_after(entry)
+            assert entry.measured_at is None
+        await housekeeper.look_after(entry)
+        assert entry.measured_at is not None

@@ -98,5 +98,12 @@ class Housekeeper:
         if tended.measured_at is not None and now - tended.measured_at < interval:
             return
         tended.measured_at = now
-        for owner in await measure(tended.installation):
+        try:
+            changed = await measure(tended.installation)
+        except DatabaseFault as fault:
+            if fault.reason == "LockTimeout":
+                # Not for a whole interval: a tenant that locks a table now and then would never be measured, nor others.
+                tended.measured_at = None
+            raise
+        for owner in changed:
             self._context.wake(Key(Kind.TENANT, owner.namespace, owner.name))
