@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Final, Literal, Self, cast
 
+from storage_sql.roles import TENANT_PATTERN
 from storagelib import uri
 from storagelib.errors import InvalidInput
 from storagelib.secret_keys import MODE_KEY, SCHEMA_KEY, SecretKeys
@@ -22,7 +23,6 @@ __all__ = ["IsolationMode", "SslMode", "StoreConfig"]
 IsolationMode = Literal["role", "sealed"]
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
-_TENANT_ID: Final = re.compile(r"[a-z0-9-]{3,255}")
 _SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _CAPABILITY: Final = re.compile(r"v[0-9]{1,9}\.[0-9a-f]{64}")
 _SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
@@ -372,7 +372,7 @@ _CHECKS: Final[Mapping[str, Callable[[object], str | None]]] = {
     "dbname": _identifier_fault,
     "user": _identifier_fault,
     "password": _text_fault,
-    "tenant_id": _matching(_TENANT_ID, "a tenant id: 3 to 255 of a-z, 0-9 and -"),
+    "tenant_id": _matching(TENANT_PATTERN, "a tenant id: 3 to 255 of a-z, 0-9 and -"),
     "sslmode": _one_of(_SSL_MODES),
     "mode": _one_of(_MODES),
     "schema": _matching(_SCHEMA, "the name of a schema: a-z, 0-9 and _, at most 63"),

@@ -14,6 +14,8 @@ INSTALLATION_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 INSTALLATION_LENGTH = 8
 INSTALLATION_PATTERN = re.compile(f"[{INSTALLATION_ALPHABET}]{{{INSTALLATION_LENGTH}}}")
 SHARD_COUNT = 64
+# What a tenant may be called, on every backend and in every manifest.
+TENANT_PATTERN = re.compile(r"[a-z0-9-]{3,255}")
 COMMENT_PREFIX = "llmspell-storage"
 LOGIN_SLOTS = ("a", "b")
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Final
 
+from storage_sql.roles import TENANT_PATTERN
 from storage_sql.stores import STORES
 
 __all__ = [
@@ -39,7 +40,7 @@ SCHEMA_NAME: Final = r"^[a-z_][a-z0-9_]*$"
 """A PostgreSQL schema that never needs quotes."""
 SCHEMA_NAME_MAX_LENGTH: Final = 63
 """The longest identifier of PostgreSQL, in bytes; the pattern is ASCII."""
-TENANT_ID: Final = r"^[a-z0-9-]{3,255}$"
+TENANT_ID: Final = f"^{TENANT_PATTERN.pattern}$"
 """A tenant id, the same on every backend."""
 TENANT_ID_MAX_LENGTH: Final = 255
 """The longest tenant id."""
