@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from storage_operator.adapters.postgres.faults import DatabaseFault
-from storage_operator.adapters.postgres.installation import Census, Claim, identify
+from storage_operator.adapters.postgres.installation import Claim, identify
 from storage_operator.adapters.postgres.leftovers import LeftRole, drop_left_roles, mend_defaults
 from storage_operator.adapters.postgres.migrator import migrate, migration_status
 from storage_operator.adapters.postgres.probe import plant_canary
@@ -60,11 +60,11 @@ _MIGRATION_REASONS = (
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What one pass over a cluster saw."""
+    """What one pass over a cluster saw; ``committed`` connections are None while migrations are missing."""
 
     tended: Tended
     plan: MigrationPlan
-    census: Census | None
+    committed: int | None
 
 
 class ClusterReconciler:
@@ -189,15 +189,15 @@ class ClusterReconciler:
         await plant_canary(installation)
         await self._contract(tended, report)
         await publish_auth_file(self._context, tended)
-        census = await installation.census()
-        self._connections(tended, census, report)
+        committed = await installation.committed_connections()
+        self._connections(tended, committed, report)
         holds = find(report.conditions(), ConditionType.CONTRACT_HOLDS)
         tended.sound = holds is not None and holds.is_true
         began = not tended.serving and not plan.pending
         tended.serving = not plan.pending
         if began:
             self._wake(key)
-        return Looked(tended, plan, census)
+        return Looked(tended, plan, committed)
 
     async def _take(self, key: Key, tended: Tended) -> None:
         """Claim the database for this StorageCluster; raises ``Refused`` while another one has it."""
@@ -260,8 +260,8 @@ class ClusterReconciler:
             report.true(ConditionType.CONTRACT_HOLDS, Reason.NO_VIOLATIONS, told)
 
     @staticmethod
-    def _connections(tended: Tended, census: Census, report: Report) -> None:
-        counts = _connection_counts(tended, census)
+    def _connections(tended: Tended, committed: int, report: Report) -> None:
+        counts = _connection_counts(tended, committed)
         if counts.committed > counts.limit:
             report.true(
                 ConditionType.CONNECTIONS_OVERCOMMITTED,
@@ -331,7 +331,7 @@ class ClusterReconciler:
         return outcome
 
     def _status(self, report: Report, looked: Looked) -> StorageClusterStatus:
-        installation, census = looked.tended.installation, looked.census
+        installation, committed = looked.tended.installation, looked.committed
         facts = installation.facts
         return StorageClusterStatus(
             observed_generation=report.generation,
@@ -342,15 +342,15 @@ class ClusterReconciler:
             schema_version=looked.plan.current,
             pending_migrations=tuple(migration.label for migration in looked.plan.pending),
             tenants=count_tenants(self._context, Key.of(report.body)),
-            connections=None if census is None else _connection_counts(looked.tended, census),
-            last_verified_time=None if census is None else self._context.clock(),
+            connections=None if committed is None else _connection_counts(looked.tended, committed),
+            last_verified_time=None if committed is None else self._context.clock(),
         )
 
 
-def _connection_counts(tended: Tended, census: Census) -> ConnectionCounts:
+def _connection_counts(tended: Tended, committed: int) -> ConnectionCounts:
     facts, limits = tended.installation.facts, tended.spec.limits
     own = limits.connections + limits.reserved_connections + facts.reserved_connections
-    return ConnectionCounts(limit=facts.max_connections, committed=census.committed_connections + own)
+    return ConnectionCounts(limit=facts.max_connections, committed=committed + own)
 
 
 def count_tenants(context: Context, key: Key) -> TenantCounts:

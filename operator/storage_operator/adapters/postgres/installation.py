@@ -87,16 +87,6 @@ class Claim:
         return json.dumps({"cluster": self.cluster, "namespace": self.namespace, "name": self.name}, sort_keys=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Census:
-    """Tenants as the control table counts them, and the connections they may open together."""
-
-    active: int
-    retained: int
-    committed_connections: int
-    unlimited: int
-
-
 @dataclass(slots=True)
 class Installation:
     """A reachable, identified installation. ``epoch`` is the fence: None means that nobody leads yet."""
@@ -169,11 +159,10 @@ class Installation:
         rows = await self.server.query(audit_sql(self.schema, self.roles))
         return tuple(Violation(*row) for row in rows)
 
-    async def census(self) -> Census:
-        """Count tenants and the connections that their limits add up to (each live login counts)."""
-        rows = await self.server.query(render_file("provisioning/census.sql", schema=ident(self.schema)))
-        active, retained, committed, unlimited = rows[0]
-        return Census(active, retained, committed, unlimited)
+    async def committed_connections(self) -> int:
+        """Add up the connection limits of the active tenants (each live login counts)."""
+        rows = await self.server.query(render_file("provisioning/committed_connections.sql", schema=ident(self.schema)))
+        return int(rows[0][0])
 
     async def owners(self) -> frozenset[str]:
         """Return the resources (namespace/name) whose tenants are active here."""

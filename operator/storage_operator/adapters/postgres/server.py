@@ -109,7 +109,6 @@ class Server:
         self.address = address
         self.breaker = Breaker()
         self.meter = Meter()
-        self.epoch: int | None = None
         self._gate = asyncio.Semaphore(address.concurrency)
         self._opening = asyncio.Lock()
         self._pool: AsyncConnectionPool[psycopg.AsyncConnection[TupleRow]] | None = None
