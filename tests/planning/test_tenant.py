@@ -522,3 +522,17 @@ def test_an_overlap_of_zero_retires_at_once() -> None:
 def test_deleting_what_is_not_there_is_a_success() -> None:
     """A tenant that the database never knew is gone already."""
     assert plan_deletion(ACME, ModelDatabase().observe("acme", ACME.names), delete_rows=True) == Plan()
+
+
+def test_a_rotation_under_report_uses_a_login_that_is_left_too_strong() -> None:
+    """Where drift is only reported, what would be dropped is still there: a rotation must not create it again."""
+    journey, desired = provisioned(repair=False)
+    rotated(journey, desired)
+    journey.run(desired)
+    journey.database.drift(A, privileged=True)
+    plan = journey.run(replace(desired, rotation_request="again"))
+    assert isinstance(plan, Plan)
+    assert rules.ATTRIBUTES_DIFFER in plan.drift
+    assert "CreateLogin" not in kinds(plan)
+    assert plan.issues == A
+    assert journey.database.opens(journey.secret) == "acme"

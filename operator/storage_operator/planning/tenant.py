@@ -362,7 +362,8 @@ def _role(desired: DesiredTenant, observed: ObservedTenant, secret: ObservedSecr
         # Such attributes only a superuser takes away, but dropping the role needs none: it is made again.
         actions.append(EndSessions(strong, ATTRIBUTES_DIFFER))
         actions += [DropLogin(login, names.shard, ATTRIBUTES_DIFFER) for login in strong]
-        observed = _without(observed, strong)
+        if desired.repair or not _settled(desired, observed):
+            observed = _without(observed, strong)  # under Report they are only named, and are still there
     reason: str | None
     issues: str | None = None
     if live is None or observed.role(live.login) is None:
