@@ -44,8 +44,8 @@ class ConditionStatus(StrEnum):
     UNKNOWN = "Unknown"
 
 
-class ConditionType(StrEnum):
-    """What a condition is about, with the sentence for the documentation."""
+class _Described(StrEnum):
+    """A word of the API, with the sentence that the documentation has for it."""
 
     description: str
 
@@ -55,6 +55,10 @@ class ConditionType(StrEnum):
         member._value_ = value
         member.description = description
         return member
+
+
+class ConditionType(_Described):
+    """What a condition is about, with the sentence for the documentation."""
 
     ACCEPTED = "Accepted", "The manifest is valid and its references and claims are allowed."
     REACHABLE = "Reachable", "The operator is connected to the database with the rights it needs."
@@ -75,17 +79,8 @@ class ConditionType(StrEnum):
     READY = "Ready", "The object is in use as its manifest says; the reason is that of the first condition that fails."
 
 
-class Reason(StrEnum):
+class Reason(_Described):
     """Why a condition has its status, with the sentence for the documentation (and the remedy, where there is one)."""
-
-    description: str
-
-    def __new__(cls, value: str, description: str) -> Self:
-        """Make a member that carries its description."""
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.description = description
-        return member
 
     # Accepted
     VALID = "Valid", "The manifest is valid."
