@@ -564,7 +564,6 @@ CREATE TABLE llmspell.tenants (
     previous_capability_version integer,
     previous_capability_expires_at timestamp with time zone,
     password_changed_at timestamp with time zone,
-    verified_at timestamp with time zone,
     created_at timestamp with time zone NOT NULL DEFAULT now(),
     updated_at timestamp with time zone NOT NULL DEFAULT now(),
     CONSTRAINT tenants_pkey PRIMARY KEY (tenant),
@@ -605,7 +604,6 @@ COMMENT ON COLUMN llmspell.tenants.capability_version IS 'Version of the capabil
 COMMENT ON COLUMN llmspell.tenants.previous_capability_version IS 'Version that is still accepted during a rotation.';
 COMMENT ON COLUMN llmspell.tenants.previous_capability_expires_at IS 'When that version stops being accepted.';
 COMMENT ON COLUMN llmspell.tenants.password_changed_at IS 'When the login''s password was last set.';
-COMMENT ON COLUMN llmspell.tenants.verified_at IS 'When isolation was last proved.';
 COMMENT ON COLUMN llmspell.tenants.created_at IS 'When the row was first written.';
 COMMENT ON COLUMN llmspell.tenants.updated_at IS 'When the row was last changed.';
 

@@ -248,7 +248,7 @@ class TenantReconciler:
         proved = find(read_conditions(body), ConditionType.ISOLATION_VERIFIED)
         fresh = (
             before is not None
-            and now - before < timedelta(seconds=self._context.probe_interval_seconds)
+            and timedelta() <= now - before < timedelta(seconds=self._context.probe_interval_seconds)
             and proved is not None
             and proved.is_true
         )

@@ -17,7 +17,7 @@ _OWN = "INSERT INTO {{ schema }}.kv_store (tenant_id, key, value) VALUES ({{ ten
 _READ = "SELECT tenant_id, key, convert_from(value, 'UTF8') FROM {{ schema }}.kv_store"
 _READ_NEIGHBOUR = _READ + " WHERE tenant_id = {{ neighbour }}"
 _FORGE = "INSERT INTO {{ schema }}.kv_store (tenant_id, key, value) VALUES ({{ neighbour }}, 'forged', 'x'::bytea)"
-_ENTER = "SELECT {{ schema }}.enter({{ tenant }}, {{ capability }}, {{ store }})"
+_ENTER = "SELECT {{ schema }}.enter(%s, %s, %s)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +92,9 @@ async def _enter(connection: psycopg.AsyncConnection[TupleRow], access: Access) 
     """Begin a transaction; a sealed tenant shows its capability in it, as its application does."""
     await connection.execute("BEGIN")
     if access.capability is not None:
-        text = render(
-            _ENTER,
-            schema=ident(access.schema),
-            tenant=literal(access.tenant),
-            capability=literal(access.capability),
-            store=literal(STORE),
-        )
-        await connection.execute(text.encode())
+        # Bound, never in the text: those who share the login see each other's statements.
+        text = render(_ENTER, schema=ident(access.schema))
+        await connection.execute(text.encode(), (access.tenant, access.capability, STORE))
 
 
 def _text(template: str, access: Access, neighbour: str | None = None) -> str:

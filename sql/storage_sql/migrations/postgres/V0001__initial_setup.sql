@@ -61,7 +61,6 @@ CREATE TABLE {{ schema }}.tenants (
     previous_capability_version integer CHECK (previous_capability_version > 0),
     previous_capability_expires_at timestamptz,
     password_changed_at timestamptz,
-    verified_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now()
 );
@@ -287,7 +286,6 @@ COMMENT ON COLUMN {{ schema }}.tenants.capability_version IS 'Version of the cap
 COMMENT ON COLUMN {{ schema }}.tenants.previous_capability_version IS 'Version that is still accepted during a rotation.';
 COMMENT ON COLUMN {{ schema }}.tenants.previous_capability_expires_at IS 'When that version stops being accepted.';
 COMMENT ON COLUMN {{ schema }}.tenants.password_changed_at IS 'When the login''s password was last set.';
-COMMENT ON COLUMN {{ schema }}.tenants.verified_at IS 'When isolation was last proved.';
 COMMENT ON COLUMN {{ schema }}.tenants.created_at IS 'When the row was first written.';
 COMMENT ON COLUMN {{ schema }}.tenants.updated_at IS 'When the row was last changed.';
 COMMENT ON TABLE {{ schema }}.tenant_logins IS 'Which login belongs to which tenant: what isolation rests on in role mode.';
