@@ -272,18 +272,20 @@ def _wait_for_work(made: Installation, child: subprocess.Popen[bytes]) -> None:
 def test_interrupting_ends_without_a_traceback(quick_installation: Installation, tmp_path: Path) -> None:
     """Ctrl-C while it waits for a server ends at once, and cleanly."""
     folder = everything(tmp_path / "m", "postgresql://u:hidden@127.0.0.1:9/d")
-    child = subprocess.Popen(
+    with subprocess.Popen(
         [*PROGRAM, "apply", "-f", str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
-    )
-    assert child.stderr is not None
-    seen = ""
-    while "waiting" not in seen:
-        seen += child.stderr.readline()
-    child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=15)
+        # A shell's background job ignores Ctrl-C, and hands that on to what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - one call, no threads here
+    ) as child:
+        assert child.stderr is not None
+        seen = ""
+        while "waiting" not in seen:
+            seen += child.stderr.readline()
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=15)
     assert child.returncode in {1, 130}
     assert "Traceback" not in seen + out + err
