@@ -81,6 +81,10 @@ class RoleNames:
         """Return the ownership mark of a role with this purpose (`owner`, `tenant`, `set` …)."""
         return f"{COMMENT_PREFIX} {self.installation} {purpose}"
 
+    def store_set_bucket(self, stores: Iterable[str], tenant: str) -> str:
+        """Return the role between a tenant's login and its set: granting to a role costs as much as it has members."""
+        return f"{self.store_set(stores)}_{int(_digest(tenant), 16) % SHARD_COUNT:02d}"
+
     @classmethod
     def from_schema_comment(cls, comment: str | None) -> RoleNames | None:
         """Read the installation from a schema's comment; None when the schema is not ours."""

@@ -68,7 +68,7 @@ async def _one(made: Installation, installation: Provisioned, row: TenantRow, ro
         login_a=roles.tenant_login(row.tenant, "a"),
         login_b=roles.tenant_login(row.tenant, "b"),
         shard=roles.shard(row.tenant),
-        set_role=roles.store_set(row.stores),
+        set_role=roles.store_set_bucket(row.stores, row.tenant),
         mark=roles.role_comment("tenant"),
     )
     desired = DesiredTenant(

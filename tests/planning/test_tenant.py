@@ -57,7 +57,7 @@ def test_a_new_tenant_is_created_in_slot_a() -> None:
     """A tenant nobody knew gets its set, its row, one login and a Secret that opens its rows."""
     journey = Journey()
     plan = journey.run(ACME)
-    assert kinds(plan) == ["CreateSet", "SaveTenant", "CreateLogin", "GrantSet", "SetSettings", "BindLogin"]
+    assert kinds(plan) == ["CreateSet", "SaveTenant", "CreateLogin", "SetSettings", "GrantSet", "BindLogin"]
     assert plan.issues == A
     assert journey.database.opens(journey.secret) == "acme"
 

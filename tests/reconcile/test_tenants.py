@@ -145,7 +145,7 @@ DRIFTS = {
     "setting": "ALTER ROLE \"{login}\" SET statement_timeout = '1h'",
     "setting of the database": 'ALTER ROLE "{login}" IN DATABASE "{database}" SET work_mem = \'1GB\'',
     "settings reset": 'ALTER ROLE "{login}" RESET ALL',
-    "membership": 'SET ROLE "{owner}"; REVOKE "{set}" FROM "{login}"',
+    "membership": 'REVOKE "{set}" FROM "{login}" GRANTED BY "{shard}"',
     "grant on a table": 'GRANT SELECT ON llmspell.kv_store TO "{login}"',
     "grant of a column": 'GRANT UPDATE (value) ON llmspell.kv_store TO "{login}"',
     "grant on the schema": 'GRANT CREATE ON SCHEMA llmspell TO "{login}"',
@@ -157,7 +157,8 @@ def bend(stage: Stage, tenant: str, statement: str) -> None:
     """Change something behind the operator's back."""
     names = stage.installation.names
     parts = {"login": stage.login(tenant), "database": stage.installation.database.name, "owner": names.owner}
-    stage.superuser(statement.format(**parts, set=names.store_set(["graph"])))
+    parts["shard"] = names.shard(tenant)
+    stage.superuser(statement.format(**parts, set=names.store_set_bucket(["graph"], tenant)))
 
 
 @pytest.mark.parametrize("statement", DRIFTS.values(), ids=DRIFTS)

@@ -98,20 +98,22 @@ class SetSettings:
 
 @dataclass(frozen=True, slots=True)
 class GrantSet:
-    """Make a login a member of its component set."""
+    """Make a login a member of its component set, as the shard that administers both."""
 
     login: str
     role: str
     why: str
+    shard: str
 
 
 @dataclass(frozen=True, slots=True)
 class RevokeRole:
-    """Take a membership away that the tenant's declaration does not give."""
+    """Take a membership away that the tenant's declaration does not give, whoever of ours granted it."""
 
     login: str
     role: str
     why: str
+    shard: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,21 +13,29 @@ from typing import TypeAlias
 from storage_sql.stores import privileges
 
 Privilege: TypeAlias = tuple[str, str, str]
-"""(object type, object name, privilege), such as ("TABLE", "kv_store", "SELECT")."""
+"""(object type, object name, privilege), such as ("TABLE", "kv_store", "SELECT") or ("ROLE", a set, "MEMBER")."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedSet:
-    """A set role as the catalog shows it: the stores in its mark, and what it is granted."""
+    """A set role, or one of its buckets, as the catalog shows it: the stores in its mark, and what it is granted.
+
+    Tenants are members of a bucket, and the bucket of the set: PostgreSQL reads all members of a role when one more is
+    granted to, so that a set with thousands of members would make each new tenant dearer than the one before.
+    """
 
     role: str
     stores: tuple[str, ...]
     granted: frozenset[Privilege]
+    is_bucket: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PrivilegeChange:
-    """What one set role gains and loses; ``create`` when the role itself may be missing."""
+    """What one set role gains and loses; ``create`` when the role itself may be missing.
+
+    ``administrator`` is the shard that grants a bucket to its tenants.
+    """
 
     role: str
     mark: str
@@ -35,6 +43,7 @@ class PrivilegeChange:
     grants: tuple[Privilege, ...]
     revokes: tuple[Privilege, ...]
     why: str
+    administrator: str | None = None
 
     @property
     def empty(self) -> bool:
@@ -53,12 +62,29 @@ def wanted_privileges(
     return frozenset(objects | {("SCHEMA", schema, "USAGE"), ("DATABASE", database, "CONNECT")})
 
 
-def plan_set(role: str, mark: str, wanted: frozenset[Privilege], observed: ObservedSet | None) -> PrivilegeChange:
+def bucket_privileges(set_role: str) -> frozenset[Privilege]:
+    """Return everything that a bucket holds: the membership in its set."""
+    return frozenset({("ROLE", set_role, "MEMBER")})
+
+
+def plan_set(
+    role: str,
+    mark: str,
+    wanted: frozenset[Privilege],
+    observed: ObservedSet | None,
+    administrator: str | None = None,
+) -> PrivilegeChange:
     """Return what makes a set's grants equal to ``wanted``; a privilege that was not given is taken away."""
     granted = frozenset() if observed is None else observed.granted
     why = "the set is new" if observed is None else "its privileges differ from the enabled stores"
     return PrivilegeChange(
-        role, mark, observed is None, tuple(sorted(wanted - granted)), tuple(sorted(granted - wanted)), why
+        role,
+        mark,
+        observed is None,
+        tuple(sorted(wanted - granted)),
+        tuple(sorted(granted - wanted)),
+        why,
+        administrator,
     )
 
 

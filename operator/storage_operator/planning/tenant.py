@@ -414,10 +414,10 @@ def _new_login(desired: DesiredTenant, observed: ObservedTenant, slot: str, why:
     if observed.role(login) is None:
         actions: list[Action] = [
             CreateLogin(login, names.shard, desired.can_login, desired.row.connection_limit, why),
-            GrantSet(login, names.set_role, why),
         ]
         if desired.settings:
             actions.append(SetSettings(login, names.shard, desired.settings, why))
+        actions.append(GrantSet(login, names.set_role, why, names.shard))
     else:
         actions = [SetPassword(login, names.shard, why), *_attributes(desired, observed, login, why)]
     actions.append(BindLogin(login, desired.row.tenant, slot, why))
@@ -438,9 +438,9 @@ def _attributes(desired: DesiredTenant, observed: ObservedTenant, login: str, wh
         reason = why or SETTINGS_DIFFER
         actions.append(SetSettings(login, names.shard, desired.settings, reason, role.database_settings))
     if names.set_role not in role.member_of:
-        actions.append(GrantSet(login, names.set_role, why or SET_MISSING))
+        actions.append(GrantSet(login, names.set_role, why or SET_MISSING, names.shard))
     others = sorted(role.member_of - {names.set_role})
-    actions += [RevokeRole(login, other, why or SET_FOREIGN) for other in others]
+    actions += [RevokeRole(login, other, why or SET_FOREIGN, names.shard) for other in others]
     if role.granted:
         actions.append(RevokeGrants(login, role.granted, why or GRANTED_DIRECTLY))
     return actions

@@ -77,7 +77,7 @@ def _names(tended: Tended, tenant: str, stores: tuple[str, ...]) -> TenantNames:
         login_a=roles.tenant_login(tenant, "a"),
         login_b=roles.tenant_login(tenant, "b"),
         shard=roles.shard(tenant),
-        set_role=roles.store_set(stores),
+        set_role=roles.store_set_bucket(stores, tenant),
         mark=roles.role_comment("tenant"),
     )
 

@@ -1,4 +1,4 @@
--- Every component set of an installation: its mark, and what it is granted on this schema and database.
+-- Every component set of an installation, and every bucket of one: its mark, and what it is granted or a member of.
 SELECT r.rolname, shobj_description(r.oid, 'pg_authid'),
        (SELECT jsonb_agg(jsonb_build_array(g.kind, g.name, g.privilege)) FROM (
             SELECT 'TABLE' AS kind, c.relname AS name, a.privilege_type AS privilege
@@ -12,6 +12,10 @@ SELECT r.rolname, shobj_description(r.oid, 'pg_authid'),
             SELECT 'SCHEMA', n.nspname, a.privilege_type
               FROM pg_namespace n, aclexplode(n.nspacl) a
              WHERE n.nspname = {{ schema_name }} AND a.grantee = r.oid
+             UNION ALL
+            SELECT 'ROLE', s.rolname, 'MEMBER'
+              FROM pg_auth_members m JOIN pg_roles s ON s.oid = m.roleid
+             WHERE m.member = r.oid
              UNION ALL
             SELECT 'DATABASE', d.datname, a.privilege_type
               FROM pg_database d, aclexplode(d.datacl) a

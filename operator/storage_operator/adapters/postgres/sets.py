@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from storage_operator.adapters.postgres.faults import DatabaseFault
 from storage_operator.adapters.postgres.statements import Script
-from storage_operator.planning.sets import ObservedSet, PrivilegeChange, plan_set, plan_sets, wanted_privileges
+from storage_operator.planning.sets import (
+    ObservedSet,
+    PrivilegeChange,
+    bucket_privileges,
+    plan_set,
+    plan_sets,
+    wanted_privileges,
+)
 from storage_sql.renderer import ident, literal, render, render_file
 from storage_sql.stores import SEALED_FUNCTIONS, STORES_BY_NAME
 
@@ -16,6 +23,7 @@ if TYPE_CHECKING:
     from storage_operator.adapters.postgres.installation import Installation
 
 _MARK_PURPOSE = "set "
+_BUCKET_PURPOSE = "bucket "
 
 
 class ComponentSets:
@@ -26,9 +34,10 @@ class ComponentSets:
         self._installation = installation
         self._lock = asyncio.Lock()
 
-    def mark(self, stores: Sequence[str]) -> str:
-        """Return the comment from which a set's stores are read back."""
-        return self._installation.roles.role_comment(_MARK_PURPOSE + ",".join(sorted(stores)))
+    def mark(self, stores: Sequence[str], *, bucket: bool = False) -> str:
+        """Return the comment from which the stores of a set, or of a set's bucket, are read back."""
+        purpose = _BUCKET_PURPOSE if bucket else _MARK_PURPOSE
+        return self._installation.roles.role_comment(purpose + ",".join(sorted(stores)))
 
     async def observe(self) -> tuple[ObservedSet, ...]:
         """Read every set role of the installation with what it is granted here."""
@@ -42,18 +51,28 @@ class ComponentSets:
         return tuple(self._observed(role, mark, granted) for role, mark, granted in rows)
 
     def _observed(self, role: str, mark: str | None, granted: Sequence[Sequence[Any]] | None) -> ObservedSet:
-        prefix = self._installation.roles.role_comment(_MARK_PURPOSE)
-        stores = tuple((mark or "").removeprefix(prefix).split(",")) if (mark or "").startswith(prefix) else ()
-        return ObservedSet(role, stores, frozenset((str(k), str(n), str(p)) for k, n, p in granted or ()))
+        privileges = frozenset((str(k), str(n), str(p)) for k, n, p in granted or ())
+        for purpose in (_MARK_PURPOSE, _BUCKET_PURPOSE):
+            prefix = self._installation.roles.role_comment(purpose)
+            if (mark or "").startswith(prefix):
+                stores = tuple((mark or "").removeprefix(prefix).split(","))
+                return ObservedSet(role, stores, privileges, is_bucket=purpose == _BUCKET_PURPOSE)
+        return ObservedSet(role, (), privileges)
 
     async def ensure(self, role: str, stores: Sequence[str]) -> None:
-        """Make one set that a tenant needs; idempotent."""
+        """Make a set that a tenant needs, and the tenant's bucket of it when ``role`` names one; idempotent."""
         async with self._lock:
             existing = {each.role: each for each in await self.observe()}
-            if role in existing and not existing[role].stores:
-                raise DatabaseFault("ForeignRole", f"role {role} exists and was not created by this installation")
-            wanted = await self._wanted(stores)
-            await self._apply((plan_set(role, self.mark(stores), wanted, existing.get(role)),))
+            base = self._installation.roles.store_set(stores)
+            for name in {base, role}:
+                if name in existing and not existing[name].stores:
+                    raise DatabaseFault("ForeignRole", f"role {name} exists and was not created by this installation")
+            changes = [plan_set(base, self.mark(stores), await self._wanted(stores), existing.get(base))]
+            if role != base:
+                mark = self.mark(stores, bucket=True)
+                shard = self._installation.roles.shards[int(role.rpartition("_")[2])]
+                changes.append(plan_set(role, mark, bucket_privileges(base), existing.get(role), shard))
+            await self._apply(changes)
 
     async def ensure_app(self) -> None:
         """Give the shared login of sealed mode the enabled stores' privileges and the functions that enter a tenant."""
@@ -79,8 +98,11 @@ class ComponentSets:
     async def drift(self) -> tuple[PrivilegeChange, ...]:
         """Plan what differs in any existing set from the stores that are enabled now."""
         observed = [each for each in await self.observe() if each.stores]
-        wanted = {each.role: await self._wanted(each.stores) for each in observed}
-        changes = plan_sets(observed, wanted, {each.role: self.mark(each.stores) for each in observed})
+        sets = {each.role: await self._wanted(each.stores) for each in observed if not each.is_bucket}
+        base = self._installation.roles.store_set
+        buckets = {each.role: bucket_privileges(base(each.stores)) for each in observed if each.is_bucket}
+        marks = {each.role: self.mark(each.stores, bucket=each.is_bucket) for each in observed}
+        changes = plan_sets(observed, {**sets, **buckets}, marks)
         return (*changes, *await self._app_drift())
 
     async def repair(self) -> tuple[PrivilegeChange, ...]:

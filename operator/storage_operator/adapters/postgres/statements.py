@@ -60,6 +60,8 @@ _RESET_SETTINGS = "ALTER ROLE {{ login }} RESET ALL;\n"
 _RESET_DATABASE_SETTINGS = "ALTER ROLE {{ login }} IN DATABASE {{ database }} RESET ALL;\n"
 _SET_SETTING = "ALTER ROLE {{ login }} SET {{ setting }} TO {{ value }};\n"
 _SET_SEARCH_PATH = "ALTER ROLE {{ login }} SET search_path TO {{ first }}, {{ second }};\n"
+# Granting asks for every role that the granting one can reach: a shard reaches its own tenants, the owner all of them.
+_ADMINISTER = "GRANT {{ role }} TO {{ administrator }} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE;\n"
 _GRANT_SET = "GRANT {{ role }} TO {{ login }} WITH INHERIT TRUE, SET FALSE;\n"
 # What a superuser granted, only a superuser takes away: the rest of the plan holds, and the re-read state tells of it.
 _REVOKE_ROLE = """DO $revoke$ BEGIN
@@ -74,6 +76,16 @@ ON CONFLICT (login) DO UPDATE SET digest = excluded.digest, verifier = excluded.
 UPDATE {{ schema }}.tenants SET password_changed_at = clock_timestamp() WHERE tenant = {{ tenant }};
 """
 _RETIRE = "UPDATE {{ schema }}.tenant_logins SET retire_at = {{ retire_at }}::timestamptz WHERE login = {{ login }};\n"
+# Each takes away what it granted: the shard the membership of a bucket, the owner what a person granted in its name.
+_LEAVE_SETS = """DO $left$ DECLARE held name; BEGIN
+  FOR held IN SELECT g.rolname FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
+    JOIN pg_roles r ON r.oid = m.member WHERE r.rolname = {{ login }}
+  LOOP
+    EXECUTE format('REVOKE %I FROM %I', held, {{ login }});
+  END LOOP;
+EXCEPTION WHEN insufficient_privilege THEN NULL;
+END $left$;
+"""
 # What a login made in another database, or a neighbour made there in its name, keeps the role: nobody but a person may
 # look after that. Such a role stays without a way in, a membership or a binding, and its mark says so.
 _DROP_ROLE = (
@@ -87,16 +99,9 @@ EXCEPTION WHEN dependent_objects_still_exist THEN
   COMMENT ON ROLE {{ login_role }} IS {{ left_mark }};
 END $drop$;
 """
+    + _LEAVE_SETS
     + _AS_OWNER
-    + """DO $left$ DECLARE held name; BEGIN
-  FOR held IN SELECT g.rolname FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
-    JOIN pg_roles r ON r.oid = m.member WHERE r.rolname = {{ login }}
-  LOOP
-    EXECUTE format('REVOKE %I FROM %I', held, {{ login }});
-  END LOOP;
-EXCEPTION WHEN insufficient_privilege THEN NULL;
-END $left$;
-"""
+    + _LEAVE_SETS
 )
 _DROP_LOGIN = (
     "DELETE FROM {{ schema }}.tenant_logins WHERE login = {{ login }};\n{% if role_exists %}"
@@ -157,6 +162,7 @@ _PRIVILEGES = {
     "FUNCTION": {"EXECUTE"},
     "SCHEMA": {"USAGE", "CREATE"},
     "DATABASE": {"CONNECT", "CREATE", "TEMPORARY"},
+    "ROLE": {"MEMBER"},
 }
 # A function's name alone is enough: none of ours is overloaded, and the audit would find one that were.
 _OBJECTS = {
@@ -258,13 +264,16 @@ class Script:
     def _simple(self, action: Action) -> None:
         match action:
             case GrantSet():
-                self._add(_GRANT_SET, role=ident(action.role), login=ident(action.login))
+                role, login, shard = ident(action.role), ident(action.login), ident(action.shard)
+                self._add(_AS_SHARD + _GRANT_SET + _AS_OWNER, role=role, login=login, shard=shard)
             case RevokeGrants():
                 for kind, name in action.objects:
                     text = _REVOKE_ALL.replace("OBJECT", _OBJECTS[kind])
                     self._add(text, role=ident(action.login), name=ident(name))
             case RevokeRole():
-                self._add(_REVOKE_ROLE, role=ident(action.role), login=ident(action.login))
+                role, login, shard = ident(action.role), ident(action.login), ident(action.shard)
+                self._add(_AS_SHARD + _REVOKE_ROLE + _AS_OWNER, role=role, login=login, shard=shard)
+                self._add(_REVOKE_ROLE, role=role, login=login)
             case RetireLogin():
                 self._add(_RETIRE, login=literal(action.login), retire_at=_time(action.retire_at))
             case AdvanceCapability():
@@ -288,25 +297,32 @@ class Script:
 
     def _settings(self, action: SetSettings) -> None:
         login, shard = ident(action.login), ident(action.shard)
-        self._add(_AS_SHARD, shard=shard)
-        self._add(_RESET_SETTINGS, login=login)
+        parts = [render(_AS_SHARD, shard=shard), render(_RESET_SETTINGS, login=login)]
         if action.database is not None:
-            self._add(_RESET_DATABASE_SETTINGS, login=login, database=ident(action.database))
+            parts.append(render(_RESET_DATABASE_SETTINGS, login=login, database=ident(action.database)))
         for name, value in action.settings:
             if name == "search_path":
                 first, second = ident(self._schema_name), ident("public")
-                self._add(_SET_SEARCH_PATH, login=login, first=first, second=second)
+                parts.append(render(_SET_SEARCH_PATH, login=login, first=first, second=second))
             else:
-                self._add(_SET_SETTING, login=login, setting=ident(name), value=literal(value))
-        self._add(_AS_OWNER)
+                parts.append(render(_SET_SETTING, login=login, setting=ident(name), value=literal(value)))
+        parts.append(render(_AS_OWNER, owner=self._owner))
+        text = "".join(parts)
+        self._join(text)
+        self.count += text.count(";\n")
 
     def privileges(self, change: PrivilegeChange) -> None:
         """Append what makes one component set's privileges right."""
         role = ident(change.role)
         if change.create:
             self._add(_CREATE_SET, role=role, role_name=literal(change.role), mark=literal(change.mark))
+            if change.administrator is not None:
+                self._add(_ADMINISTER, role=role, administrator=ident(change.administrator))
         for template, grants in ((_GRANT, change.grants), (_REVOKE, change.revokes)):
             for kind, name, privilege in grants:
+                if kind == "ROLE":
+                    self._add(_GRANT_SET if template is _GRANT else _REVOKE_ROLE, login=role, role=ident(name))
+                    continue
                 if privilege not in _PRIVILEGES[kind]:
                     raise ValueError(f"not a privilege that a set may hold: {privilege} on {kind}")
                 text = template.replace("PRIVILEGE", privilege).replace("OBJECT", _OBJECTS[kind])
@@ -322,8 +338,19 @@ class Script:
             "owner": self._owner,
         }
         text = render(template, **{**shared, **marked})
-        self._parts.append(text)
+        self._join(text)
         self.count += text.count(";\n")
+
+    def _join(self, text: str) -> None:
+        """Append a part; two brackets of one shard side by side become one, since each change of role is dear."""
+        as_owner = render(_AS_OWNER, owner=self._owner)
+        head, newline, rest = text.partition(";\n")
+        former = self._parts[-1] if self._parts else ""
+        opening = former.partition(";\n")[0]
+        if head.startswith("SET LOCAL ROLE") and opening == head and former.endswith(as_owner) and newline:
+            self._parts[-1] = former.removesuffix(as_owner) + rest
+        else:
+            self._parts.append(text)
 
 
 def _limit(connections: int | None) -> Literal:
