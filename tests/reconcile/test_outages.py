@@ -24,7 +24,8 @@ def own_server() -> Iterator[EmbeddedPostgres]:
     ownership.claim(name)
     server = EmbeddedPostgres(name)
     try:
-        yield server.start()
+        # A killed server must keep what it committed: losing it is what the faster setting allows.
+        yield server.start(durable=True)
     finally:
         server.remove()
         ownership.release(name)
