@@ -29,6 +29,7 @@ LANE_LIMIT = 200
 @dataclass(slots=True)
 class _Ring:
     keys: deque[Key] = field(default_factory=deque)
+    order: list[Key] = field(default_factory=list)
     credit: float = 0.0
 
 
@@ -90,9 +91,13 @@ class Resync:
     def _feed_one(self, ring: _Ring, keys: list[Key]) -> int:
         while True:
             if not ring.keys:
-                order = list(keys)
-                self._rng.shuffle(order)
-                ring.keys.extend(order)
+                # The order stays as it was drawn: another one each round would let a key wait for nearly two rounds.
+                present = set(keys)
+                kept = [key for key in ring.order if key in present]
+                fresh = list(present.difference(kept))
+                self._rng.shuffle(fresh)
+                ring.order = [*kept, *fresh]
+                ring.keys.extend(ring.order)
             key = ring.keys.popleft()
             if self._cache.get(key) is not None:
                 self._queue.add(key, Lane.RESYNC)
