@@ -21,7 +21,7 @@ import yaml
 
 from storage_operator.adapters.kubernetes.client import ApiClient
 from storage_operator.devenv.environment import KUBECONFIG_VARIABLE, POSTGRES_URL_VARIABLE, Environment, Wishes
-from storage_operator.errors import ApiUnavailable
+from storage_operator.errors import ApiNotFound, ApiUnavailable
 
 GROUP = "storage.llmspell.dev/v1alpha1"
 NAMESPACE = "bench"
@@ -252,6 +252,6 @@ async def delete_all(client: ApiClient, *, strip_finalizers: bool = False) -> No
                 patch = {"metadata": {"finalizers": None}}
                 try:
                     await client.request("PATCH", target, body=patch, content_type="application/merge-patch+json")
-                except Exception as error:  # noqa: BLE001 - an object that is gone already is what is wanted
-                    print(f"  {item['metadata']['name']}: {error}")
+                except ApiNotFound:
+                    continue  # gone already, which is what is wanted
         await asyncio.sleep(0.5)

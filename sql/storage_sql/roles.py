@@ -64,7 +64,7 @@ class RoleNames:
 
     def shard(self, tenant: str) -> str:
         """Return the shard that creates the logins of `tenant`."""
-        return self.shards[int(_digest(tenant), 16) % SHARD_COUNT]
+        return self.shards[_shard_number(tenant)]
 
     def tenant_login(self, tenant: str, slot: str) -> str:
         """Return the login role of `tenant` in rotation slot `a` or `b`."""
@@ -83,13 +83,18 @@ class RoleNames:
 
     def store_set_bucket(self, stores: Iterable[str], tenant: str) -> str:
         """Return the role between a tenant's login and its set: granting to a role costs as much as it has members."""
-        return f"{self.store_set(stores)}_{int(_digest(tenant), 16) % SHARD_COUNT:02d}"
+        return f"{self.store_set(stores)}_{_shard_number(tenant):02d}"
 
     @classmethod
     def from_schema_comment(cls, comment: str | None) -> RoleNames | None:
         """Read the installation from a schema's comment; None when the schema is not ours."""
         marked = re.fullmatch(rf"{COMMENT_PREFIX} installation=({INSTALLATION_PATTERN.pattern})", comment or "")
         return cls(marked[1]) if marked else None
+
+
+def _shard_number(tenant: str) -> int:
+    """One number for shard and bucket: the shard that makes a tenant's logins is the one that grants its bucket."""
+    return int(_digest(tenant), 16) % SHARD_COUNT
 
 
 def _digest(text: str) -> str:
