@@ -1,0 +1,3 @@
+-- name: vector_search
+-- role: owner
+-- transactional: yes

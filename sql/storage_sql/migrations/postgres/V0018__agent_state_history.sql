@@ -1,0 +1,3 @@
+-- name: agent_state_history
+-- role: owner
+-- transactional: yes

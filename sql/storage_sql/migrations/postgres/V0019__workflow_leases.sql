@@ -1,0 +1,3 @@
+-- name: workflow_leases
+-- role: owner
+-- transactional: yes

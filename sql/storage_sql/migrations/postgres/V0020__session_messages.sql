@@ -1,0 +1,3 @@
+-- name: session_messages
+-- role: owner
+-- transactional: yes

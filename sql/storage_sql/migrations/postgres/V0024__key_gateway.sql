@@ -1,0 +1,3 @@
+-- name: key_gateway
+-- role: owner
+-- transactional: yes

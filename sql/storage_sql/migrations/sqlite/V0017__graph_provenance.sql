@@ -1,0 +1,3 @@
+-- name: graph_provenance
+-- role: owner
+-- transactional: yes

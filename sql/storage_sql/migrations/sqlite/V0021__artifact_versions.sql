@@ -1,0 +1,3 @@
+-- name: artifact_versions
+-- role: owner
+-- transactional: yes

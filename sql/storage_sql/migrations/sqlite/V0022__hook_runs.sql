@@ -1,0 +1,3 @@
+-- name: hook_runs
+-- role: owner
+-- transactional: yes

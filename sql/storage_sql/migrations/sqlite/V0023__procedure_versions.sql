@@ -1,0 +1,3 @@
+-- name: procedure_versions
+-- role: owner
+-- transactional: yes
