@@ -1,7 +1,11 @@
-"""How an application reaches its tenant's storage, read from the Secret that the operator writes.
+"""What a store is opened with: which backend holds what, where it is, and how patient to be.
 
-Reading opens no connection. Every fault is reported at once, by the name of its key; no message, ``repr`` or ``str``
-repeats a value of the Secret, because a value under the wrong key may be a password.
+Every value is checked when it is made, and all faults are told at once. No ``repr``, ``str`` or message holds a
+password, a capability or a URI.
+
+>>> config = StoreConfig(backend="sqlite", components={"kv": ComponentConfig(backend="memory")})
+>>> config.backend_of("kv"), config.backend_of("graph")
+('memory', 'sqlite')
 """
 
 from __future__ import annotations
@@ -9,86 +13,210 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Final, Literal, Self, cast
+from types import MappingProxyType
+from typing import Any, Final, Literal, Self
 
 from storage_sql.roles import TENANT_PATTERN
+from storage_sql.stores import STORES
 from storagelib import uri
+from storagelib.credentials import Credentials, IsolationMode
 from storagelib.errors import InvalidInput
-from storagelib.secret_keys import MODE_KEY, SCHEMA_KEY, SecretKeys
+from storagelib.secret_keys import SecretKeys
 
-__all__ = ["IsolationMode", "SslMode", "StoreConfig"]
+__all__ = [
+    "ComponentConfig",
+    "MemoryConfig",
+    "Pipeline",
+    "Pooler",
+    "PostgresConfig",
+    "SqliteConfig",
+    "SqliteDurability",
+    "StoreConfig",
+    "default_pool_max",
+    "default_sqlite_path",
+]
 
-IsolationMode = Literal["role", "sealed"]
-SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+Pooler = Literal["none", "transaction"]
+"""``transaction``: a pooler in transaction mode stands before the server, and a session is ours for one call only."""
+Pipeline = Literal["auto", "off"]
+"""``auto``: tenant entry and statement go in one round trip where the server's side takes it."""
+SqliteDurability = Literal["full", "normal"]
+"""``full``: a commit survives a power cut. ``normal``: the last commits may not; the file stays whole."""
 
-_SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
-_CAPABILITY: Final = re.compile(r"v[0-9]{1,9}\.[0-9a-f]{64}")
-_SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-_MODES: Final = ("role", "sealed")
-_IDENTIFIER_BYTES_MAX: Final = 63
-_TEXT_CHARACTERS_MAX: Final = 4096
-_VALUE_BYTES_MAX: Final = 1024 * 1024
-_PORT_MAX: Final = 65_535
-_PORT_DIGITS_MAX: Final = 5
-# The kubelet replaces a mounted Secret as a whole; a second reading always meets one version or the other.
-_READINGS_MAX: Final = 3
-_ADDRESS_FIELDS: Final = ("host", "port", "dbname", "user", "password", "sslmode")
-_REQUIRED: Final = (*_ADDRESS_FIELDS, "tenant_id", "mode", "schema")
+STORE_NAMES: Final = tuple(store.name for store in STORES)
+POOL_MOST: Final = 1000
+_BACKEND: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_SECONDS_MOST: Final = 86_400.0
+_NAME_BYTES_MOST: Final = 63
+_PATTERN_MOST: Final = 200
+# A quantifier behind a group, or a second one behind the first, is what makes a search explode.
+_SAFE_PATTERN: Final = re.compile(
+    r"\^?(?:(?:[a-z0-9-]|\\-|\[\^?(?:[a-z0-9]-[a-z0-9]|[a-z0-9-]|\\-)+\])(?:\{\d{1,3}(?:,\d{0,3})?\}|[*+?])?)+\$?"
+)
+_UNBOUNDED_MOST: Final = 3
+
+
+def default_pool_max() -> int:
+    """Return two connections for each CPU that this process may use, and one more."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cpus * 2 + 1, POOL_MOST)
+
+
+def default_sqlite_path() -> Path:
+    """Return where the file is when nobody says: in the user's folder for data."""
+    return Path("~/.local/share/llmspell/llmspell.db").expanduser()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComponentConfig:
+    """What differs for one store."""
+
+    backend: str | None = None
+    """The backend of this store; None takes the one of all."""
+    options: Mapping[str, object] = field(default_factory=dict)
+    """What only this store understands."""
+
+    def __post_init__(self) -> None:
+        """Check, and keep a copy of the options that nobody can change."""
+        _check(self, {"backend": _optional(_backend_fault), "options": _options_fault})
+        object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryConfig:
+    """The backend that keeps everything in this process."""
+
+    most_bytes: int | None = None
+    """Bytes that one tenant may fill, about; None bounds nothing."""
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        _check(self, {"most_bytes": _optional(_whole(1, 2**63 - 1))})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqliteConfig:
+    """The backend that is one file."""
+
+    path: Path = field(default_factory=default_sqlite_path)
+    """The file; its folder is made when it is not there."""
+    durability: SqliteDurability = "full"
+    """``full``: a commit survives a power cut. ``normal``: the last commits may not; the file stays whole."""
+    busy_timeout_seconds: float = 5.0
+    """How long to wait for another process that writes."""
+    readers: int = 8
+    """Connections kept open for reading beside the writer."""
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        _check(
+            self,
+            {
+                "path": _path_fault,
+                "durability": _one_of("full", "normal"),
+                "busy_timeout_seconds": _seconds(0.0),
+                "readers": _whole(1, POOL_MOST),
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostgresConfig:
+    """The backend that is a server. Either ``credentials`` (one tenant) or ``credentials_folder`` (several) is needed."""
+
+    credentials: Credentials | None = None
+    """How to log in, as the one tenant that they name."""
+    credentials_folder: Path | None = None
+    """A folder with a Secret for each tenant: a folder as it is mounted, or a JSON file."""
+    pool_min: int = 1
+    """Connections kept open in each pool."""
+    pool_max: int = field(default_factory=default_pool_max)
+    """Connections at most in each pool."""
+    pools_max: int = 32
+    """Tenants that have a pool at once; the one longest unused gives way."""
+    pool_timeout_seconds: float = 5.0
+    """How long a call waits for a free connection."""
+    pool_idle_seconds: float = 600.0
+    """How long a connection above ``pool_min`` stays open unused."""
+    pool_lifetime_seconds: float = 1800.0
+    """How long a connection is used before a fresh one takes its place."""
+    connect_timeout_seconds: float = 10.0
+    """How long making a connection may take; libpq counts whole seconds, at least 2."""
+    statement_timeout_seconds: float | None = None
+    """How long one statement may run; None leaves it to the server."""
+    pooler: Pooler = "none"
+    """Whether a pooler in transaction mode stands before the server; see the page on PgBouncer."""
+    pipeline: Pipeline = "auto"
+    """Whether tenant entry and statement share a round trip; ``off`` where something between breaks pipelines."""
+    auto_migrate: bool = False
+    """Whether opening the store brings the schema up first, with ``migrate_url``."""
+    migrate_url: str | None = field(default=None, repr=False)
+    """The login that may migrate, as a URI; never used for anything else."""
+    migration_timeout_seconds: float = 300.0
+    """How long bringing the schema up may take."""
+    application_name: str = "llmspell"
+    """What the server shows as the name of our sessions."""
+
+    def __post_init__(self) -> None:
+        """Check every value, and what they must be to each other."""
+        found = _faults(self, _POSTGRES_CHECKS)
+        if not found and self.pool_min > self.pool_max:
+            found.append(f"pool_min: must be at most pool_max, {self.pool_max}")
+        if (self.credentials is None) is (self.credentials_folder is None):
+            found.append("credentials: either these or credentials_folder must be given")
+        if self.auto_migrate is True and self.migrate_url is None:
+            found.append("migrate_url: is missing, and auto_migrate is true: the application's login may not migrate")
+        if found:
+            raise InvalidInput("the configuration is wrong", found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreConfig:
-    """Where a tenant's storage is and how to log in; every value is checked when it is made.
+    """Everything that ``Store.open`` needs; raises ``InvalidInput`` with all faults.
 
-    Raises ``InvalidInput`` with all faults. ``password``, ``capability`` and ``ca`` never show in ``repr``:
-
-    >>> config = StoreConfig(host="db", dbname="app", user="ada", password="s3cret", tenant_id="acme")
-    >>> config
-    StoreConfig(host='db', port=5432, dbname='app', user='ada', tenant_id='acme', sslmode='prefer', mode='role', \
-schema='llmspell', pooler_host=None, pooler_port=None, ca_file=None)
+    >>> StoreConfig.in_memory().backend
+    'memory'
     """
 
-    host: str
-    """Host name, address, or the folder of a socket (begins with ``/``)."""
-    port: int = 5432
-    """Port, 1 to 65535."""
-    dbname: str
-    """The database; at most 63 bytes."""
-    user: str
-    """The login; at most 63 bytes."""
-    password: str = field(repr=False)
-    """The login's password."""
-    tenant_id: str
-    """3 to 255 of ``a-z``, ``0-9`` and ``-``."""
-    sslmode: SslMode = "prefer"
-    """libpq's sslmode."""
-    mode: IsolationMode = "role"
-    """``role``: the login belongs to the tenant. ``sealed``: the login is shared and ``capability`` enters the tenant."""
-    schema: str = "llmspell"
-    """The schema of the tables."""
-    capability: str | None = field(default=None, repr=False)
-    """What enters the tenant; exactly in sealed mode."""
-    pooler_host: str | None = None
-    """Host of the pooler, where there is one."""
-    pooler_port: int | None = None
-    """Port of the pooler, where there is one."""
-    ca: str | None = field(default=None, repr=False)
-    """The certificates that sign the server's, as PEM text."""
-    ca_file: Path | None = None
-    """The file that holds ``ca``: libpq reads it from nowhere else. See ``save_ca``."""
+    backend: str = "sqlite"
+    """The backend of every store that names no other: ``memory``, ``sqlite``, ``postgres``, or a registered one."""
+    components: Mapping[str, ComponentConfig] = field(default_factory=dict)
+    """What differs, by the name of the store."""
+    sqlite: SqliteConfig = field(default_factory=SqliteConfig)
+    """Where the file is."""
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    """How much memory to take."""
+    postgres: PostgresConfig | None = None
+    """Where the server is; needed when a store is on ``postgres``."""
+    default_tenant_id: str | None = None
+    """The tenant that the command line takes when none is named."""
+    tenant_id_pattern: str | None = None
+    """What tenants' names must match besides the fixed rule: letters, digits, ``-``, classes and repetitions of them."""
 
     def __post_init__(self) -> None:
-        """Check every field."""
-        values = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "ca_file"}
-        values["port"] = str(self.port) if type(self.port) is int else "not a number"
-        faults = _value_faults({name: value for name, value in values.items() if value is not None}, str)
-        faults += _capability_faults(self.mode, self.capability, "capability")
-        if (self.pooler_host is None) is not (self.pooler_port is None):
-            faults.append("pooler_host, pooler_port: must be given together")
-        if faults:
-            raise InvalidInput("the configuration is wrong", faults)
+        """Check every value, and what they must be to each other."""
+        found = _faults(self, _STORE_CHECKS)
+        if not found:
+            found += self._together()
+        if found:
+            raise InvalidInput("the configuration is wrong", found)
+        object.__setattr__(self, "components", MappingProxyType(dict(self.components)))
+
+    @classmethod
+    def in_memory(cls, *, most_bytes: int | None = None) -> Self:
+        """Keep everything in this process; ``most_bytes`` bounds each tenant."""
+        return cls(backend="memory", memory=MemoryConfig(most_bytes=most_bytes))
+
+    @classmethod
+    def on_sqlite(cls, path: str | os.PathLike[str], **options: Any) -> Self:
+        """Keep everything in one file; ``options`` are those of ``SqliteConfig``.
+
+        >>> StoreConfig.on_sqlite("agents.db", durability="normal").sqlite.path.name
+        'agents.db'
+        """
+        return cls(backend="sqlite", sqlite=_made(SqliteConfig, {"path": Path(path), **options}))
 
     @classmethod
     def from_secret(
@@ -96,293 +224,248 @@ schema='llmspell', pooler_host=None, pooler_port=None, ca_file=None)
         source: str | os.PathLike[str] | Mapping[str, str | bytes],
         *,
         keys: SecretKeys | Mapping[str, str] | None = None,
+        **options: Any,
     ) -> Self:
-        """Read an application's Secret: the folder it is mounted at, a JSON file of it, or its values as a mapping.
+        """Use the tenant's PostgreSQL that a Secret names, as ``Credentials.from_secret`` reads it.
 
-        A JSON file is what ``kubectl get secret -o json`` prints and what ``llmspell apply`` keeps: an object whose
-        ``data`` holds the values in base64.
+        ``options`` are those of ``PostgresConfig``.
 
-        ``keys`` gives the names of keys where they are not the default ones, as ``SecretKeys`` or as the block
-        ``spec.credentials.keys`` of the Tenant. Other keys of the Secret are ignored. The URI under ``dsn`` may stand
-        for host, port, dbname, user, password and sslmode; where both are given they must agree.
-
-        Raises ``InvalidInput`` with every fault at once.
-
-        >>> secret = {"dsn": "postgresql://ada:s3cret@db:5432/app?sslmode=require", "tenant-id": "acme"}
-        >>> StoreConfig.from_secret({**secret, "mode": "role", "schema": "llmspell"}).sslmode
-        'require'
+        >>> secret = {"dsn": "postgresql://ada:s3cret@db/app?sslmode=require", "tenant-id": "acme", "port": "5432"}
+        >>> config = StoreConfig.from_secret({**secret, "mode": "role", "schema": "llmspell"}, pool_max=5)
+        >>> config.postgres.credentials.tenant_id, config.postgres.pool_max
+        ('acme', 5)
         """
-        names = _names(keys)
-        faults: list[str] = []
-        folder = None if isinstance(source, Mapping) or Path(source).is_file() else Path(source)
-        if isinstance(source, Mapping):
-            raw: Mapping[str, object] = source
-        else:
-            raw = _read_json(Path(source)) if folder is None else _read_folder(folder, names)
-        values = _decode(raw, names, faults)
-        _read_dsn(values, names, faults)
-        _read_pooled_dsn(values, names, faults)
-        faults += [f"{names[name]}: is missing" for name in _REQUIRED if name not in values]
-        faults += _value_faults(values, lambda name: names.get(name, names["pooled_dsn"]))
-        if values.get("mode") in _MODES:
-            faults += _capability_faults(values["mode"], values.get("capability"), names["capability"])
-        if faults:
-            raise InvalidInput("the Secret is wrong", dict.fromkeys(faults))
-        return cls(
-            host=values["host"],
-            port=int(values["port"]),
-            dbname=values["dbname"],
-            user=values["user"],
-            password=values["password"],
-            tenant_id=values["tenant_id"],
-            sslmode=cast("SslMode", values["sslmode"]),
-            mode=cast("IsolationMode", values["mode"]),
-            schema=values["schema"],
-            capability=values.get("capability"),
-            pooler_host=values.get("pooler_host"),
-            pooler_port=int(values["pooler_port"]) if "pooler_port" in values else None,
-            ca=values.get("ca"),
-            ca_file=folder / names["ca"] if folder is not None and "ca" in values else None,
+        return cls.from_credentials(Credentials.from_secret(source, keys=keys), **options)
+
+    @classmethod
+    def from_dsn(
+        cls,
+        dsn: str,
+        *,
+        tenant_id: str,
+        mode: IsolationMode = "role",
+        schema: str = "llmspell",
+        capability: str | None = None,
+        pooled_dsn: str | None = None,
+        **options: Any,
+    ) -> Self:
+        """Use the PostgreSQL that a URI names, as ``Credentials.from_dsn`` reads it.
+
+        ``options`` are those of ``PostgresConfig``; ``application_name`` and ``connect_timeout`` may stand in the URI.
+
+        >>> StoreConfig.from_dsn("postgresql://ada:s3cret@db/app", tenant_id="acme").backend
+        'postgres'
+        """
+        credentials = Credentials.from_dsn(
+            dsn, tenant_id=tenant_id, mode=mode, schema=schema, capability=capability, pooled_dsn=pooled_dsn
         )
+        said = uri.parse(dsn).options
+        if "application_name" in said:
+            options.setdefault("application_name", said["application_name"])
+        if "connect_timeout" in said:
+            options.setdefault("connect_timeout_seconds", _number(said["connect_timeout"]))
+        return cls.from_credentials(credentials, **options)
 
-    @property
-    def dsn(self) -> str:
-        """The direct connection as a libpq URI, password included; raises ``InvalidInput`` as ``conninfo`` does."""
-        return self._uri(self.host, self.port)
+    @classmethod
+    def from_credentials(cls, credentials: Credentials, **options: Any) -> Self:
+        """Use the PostgreSQL that these credentials open; ``options`` are those of ``PostgresConfig``."""
+        return cls(backend="postgres", postgres=_made(PostgresConfig, {"credentials": credentials, **options}))
 
-    @property
-    def pooled_dsn(self) -> str | None:
-        """The connection through the pooler as a libpq URI, or None; raises ``InvalidInput`` as ``conninfo`` does."""
-        if self.pooler_host is None or self.pooler_port is None:
-            return None
-        return self._uri(self.pooler_host, self.pooler_port)
+    def backend_of(self, store: str) -> str:
+        """Return the name of the backend that a store is on.
 
-    @property
-    def conninfo(self) -> str:
-        r"""The direct connection as libpq's keywords, password included.
-
-        Raises ``InvalidInput`` when ``sslmode`` verifies against a ``ca`` that is in no file.
-
-        >>> print(StoreConfig(host="db", dbname="app", user="ada", password="it's", tenant_id="acme").conninfo)
-        host='db' port='5432' dbname='app' user='ada' password='it\'s' sslmode='prefer'
+        >>> StoreConfig.in_memory().backend_of("kv")
+        'memory'
         """
-        values = {
-            "host": self.host,
-            "port": str(self.port),
-            "dbname": self.dbname,
-            "user": self.user,
-            "password": self.password,
-            **self._tls(),
-        }
-        return " ".join(f"{name}={_quoted(value)}" for name, value in values.items())
+        component = self.components.get(_store(store))
+        return self.backend if component is None or component.backend is None else component.backend
 
-    def save_ca(self, path: str | os.PathLike[str]) -> Self:
-        """Write ``ca`` to a file and return a configuration that uses it; one without ``ca`` is returned as it is.
+    def options_of(self, store: str) -> Mapping[str, object]:
+        """Return what only this store understands."""
+        component = self.components.get(_store(store))
+        return MappingProxyType({}) if component is None else component.options
 
-        Needed when the Secret came as a mapping and ``sslmode`` is ``verify-ca`` or ``verify-full``.
-        """
-        if self.ca is None:
-            return self
-        Path(path).write_text(self.ca, encoding="utf-8")
-        return replace(self, ca_file=Path(path))
-
-    def _tls(self) -> dict[str, str]:
-        if self.ca_file is not None:
-            return {"sslmode": self.sslmode, "sslrootcert": str(self.ca_file)}
-        if self.ca is not None and self.sslmode.startswith("verify-"):
-            raise InvalidInput(
-                "the connection cannot be verified", ["ca: libpq reads it from a file only; call save_ca(path) first"]
-            )
-        return {"sslmode": self.sslmode}
-
-    def _uri(self, host: str, port: int) -> str:
-        return uri.render(
-            host=host, port=port, dbname=self.dbname, user=self.user, password=self.password, options=self._tls()
-        )
+    def _together(self) -> list[str]:
+        found = []
+        if self.postgres is None:
+            using = [store for store in STORE_NAMES if self.backend_of(store) == "postgres"]
+            if using:
+                found.append(f"postgres: is missing, and these stores are on it: {', '.join(using)}")
+        if self.tenant_id_pattern is not None:
+            named = {"default_tenant_id": self.default_tenant_id}
+            if self.postgres is not None and self.postgres.credentials is not None:
+                named["postgres.credentials"] = self.postgres.credentials.tenant_id
+            found += [
+                f"{name}: the tenant does not match tenant_id_pattern"
+                for name, tenant in named.items()
+                if tenant is not None and not re.fullmatch(self.tenant_id_pattern, tenant)
+            ]
+        return found
 
 
-def _names(keys: SecretKeys | Mapping[str, str] | None) -> dict[str, str]:
-    """Return the key of each field."""
-    chosen = SecretKeys() if keys is None else keys
-    if isinstance(chosen, Mapping):
-        chosen = SecretKeys.from_manifest(chosen)
-    chosen.check()
-    named = {entry.name: str(getattr(chosen, entry.name)) for entry in fields(chosen)}
-    return {**named, "mode": MODE_KEY, "schema": SCHEMA_KEY}
+def _store(name: str) -> str:
+    if name not in STORE_NAMES:
+        raise InvalidInput("the argument cannot be used", [f"store: must be one of {', '.join(STORE_NAMES)}"])
+    return name
 
 
-def _read_folder(folder: Path, names: Mapping[str, str]) -> dict[str, bytes]:
-    """Read the keys' files, all of one version: a mounted Secret's ``..data`` links to the folder of the newest."""
-    for _ in range(_READINGS_MAX):
-        try:
-            version = (folder / "..data").resolve() if (folder / "..data").exists() else folder
-            if not version.is_dir():
-                break
-            found = {key: _read_file(version / key) for key in names.values() if (version / key).is_file()}
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise InvalidInput("the Secret cannot be read", [f"{folder}: {error.strerror}"]) from error
-        if version == folder or (folder / "..data").resolve() == version:
-            return found
-    raise InvalidInput("the Secret cannot be read", [f"{folder}: is not a folder of a mounted Secret"])
-
-
-def _read_json(path: Path) -> dict[str, bytes]:
-    """Read the object of a Secret that was written to a file."""
-    # Not at the top: a mounted Secret needs neither.
-    import base64  # noqa: PLC0415
-    import json  # noqa: PLC0415
-
+def _made(made: Callable[..., Any], values: Mapping[str, Any]) -> Any:
+    """Make a part from keywords; one that it does not have is told with the nearest that it has."""
+    known = [entry.name for entry in fields(made)]  # type: ignore[arg-type]
+    unknown = [f"{name}: there is no such option{nearest(name, known)}" for name in values if name not in known]
     try:
-        data = json.loads(_read_file(path))["data"]
-        return {str(key): base64.b64decode(value, validate=True) for key, value in data.items()}
-    except OSError as error:
-        raise InvalidInput("the Secret cannot be read", [f"{path}: {error.strerror}"]) from error
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        # The cause may quote the file.
-        raise InvalidInput("the Secret cannot be read", [f"{path}: is not the JSON of a Secret"]) from None
+        part = made(**{name: value for name, value in values.items() if name in known})
+    except InvalidInput as error:
+        raise InvalidInput(error.what, [*unknown, *error.faults]) from None
+    if unknown:
+        raise InvalidInput("the configuration is wrong", unknown)
+    return part
 
 
-def _read_file(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(_VALUE_BYTES_MAX + 1)
+def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
+    """Return the end of a sentence that names what was probably meant."""
+    # Not at the top: a right configuration needs none of it.
+    from difflib import get_close_matches  # noqa: PLC0415
+
+    found = get_close_matches(name, known, 1, 0.5)
+    return f"; did you mean {found[0]}?" if found else f"; there are {', '.join(known)}"
 
 
-def _decode(raw: Mapping[str, object], names: Mapping[str, str], faults: list[str]) -> dict[str, str]:
-    """Return the text of each field that the Secret has."""
-    values: dict[str, str] = {}
-    for name, key in names.items():
-        value = raw.get(key)
-        if value is None:
-            continue
-        if not isinstance(value, str | bytes):
-            faults.append(f"{key}: must be text or bytes")
-        elif len(value) > _VALUE_BYTES_MAX:
-            faults.append(f"{key}: is longer than {_VALUE_BYTES_MAX} bytes")
-        else:
-            try:
-                values[name] = value if isinstance(value, str) else value.decode("utf-8")
-            except UnicodeDecodeError:
-                faults.append(f"{key}: is not UTF-8 text")
-    return values
+Check = Callable[[object], str | None]
 
 
-def _read_dsn(values: dict[str, str], names: Mapping[str, str], faults: list[str]) -> None:
-    """Let the URI fill what is not given, and say where it differs from what is."""
-    address = _address(values.pop("dsn", None), names["dsn"], faults)
-    if address is None:
-        return
-    said = {
-        "host": address.host,
-        "port": address.port,
-        "dbname": address.dbname,
-        "user": address.user,
-        "password": address.password,
-        "sslmode": address.options.get("sslmode"),
-    }
-    differing = [names[name] for name, value in said.items() if value is not None and values.get(name, value) != value]
-    if differing:
-        faults.append(f"{names['dsn']}: differs from {', '.join(differing)}")
-    values.update({name: value for name, value in said.items() if value is not None and name not in values})
+def _faults(part: object, checks: Mapping[str, Check]) -> list[str]:
+    found = ((name, check(getattr(part, name))) for name, check in checks.items())
+    return [f"{name}: {fault}" for name, fault in found if fault is not None]
 
 
-def _read_pooled_dsn(values: dict[str, str], names: Mapping[str, str], faults: list[str]) -> None:
-    """Take the pooler's host and port from its URI, which must be the same login to the same database."""
-    key = names["pooled_dsn"]
-    address = _address(values.pop("pooled_dsn", None), key, faults)
-    if address is None:
-        return
-    same = {"dbname": address.dbname, "user": address.user, "password": address.password}
-    differing = [names[name] for name, value in same.items() if values.get(name, value) != value]
-    if differing:
-        faults.append(f"{key}: differs from {', '.join(differing)}")
-    if address.host is None or address.port is None:
-        faults.append(f"{key}: names no host and port")
-    else:
-        values |= {"pooler_host": address.host, "pooler_port": address.port}
+def _check(part: object, checks: Mapping[str, Check]) -> None:
+    found = _faults(part, checks)
+    if found:
+        raise InvalidInput("the configuration is wrong", found)
 
 
-def _address(text: str | None, key: str, faults: list[str]) -> uri.Address | None:
-    if text is None:
-        return None
-    try:
-        return uri.parse(text)
-    except ValueError as error:
-        faults.append(f"{key}: {error}")
-        return None
+def _optional(check: Check) -> Check:
+    return lambda value: None if value is None else check(value)
 
 
-def _value_faults(values: Mapping[str, str], named: Callable[[str], str]) -> list[str]:
-    """List what is wrong with each value on its own."""
-    found = ((name, _CHECKS[name](value)) for name, value in values.items() if name in _CHECKS)
-    return [f"{named(name)}: {fault}" for name, fault in found if fault is not None]
-
-
-def _capability_faults(mode: str, capability: str | None, key: str) -> list[str]:
-    if mode == "sealed" and capability is None:
-        return [f"{key}: is missing, and mode is sealed"]
-    if mode == "role" and capability is not None:
-        return [f"{key}: belongs to mode sealed, and mode is role"]
-    return []
-
-
-def _text_fault(value: object) -> str | None:
-    if not isinstance(value, str):
-        return "must be text"
-    if not value:
-        return "is empty"
-    if len(value) > _TEXT_CHARACTERS_MAX:
-        return f"is longer than {_TEXT_CHARACTERS_MAX} characters"
-    if value.endswith("\n"):
-        return "ends with a line break; write the value without one (printf, not echo)"
-    if not value.isprintable():
-        return "holds characters that cannot be printed"
-    return None
-
-
-def _identifier_fault(value: object) -> str | None:
-    fault = _text_fault(value)
-    if fault is None and len(str(value).encode()) > _IDENTIFIER_BYTES_MAX:
-        return f"is longer than {_IDENTIFIER_BYTES_MAX} bytes"
-    return fault
-
-
-def _port_fault(value: object) -> str | None:
-    text = str(value)
-    valid = text.isascii() and text.isdigit() and len(text) <= _PORT_DIGITS_MAX and 1 <= int(text) <= _PORT_MAX
-    return None if valid else f"must be a number from 1 to {_PORT_MAX}"
-
-
-def _certificate_fault(value: object) -> str | None:
-    return None if "-----BEGIN CERTIFICATE-----" in str(value) else "holds no PEM certificate"
-
-
-def _one_of(choices: tuple[str, ...]) -> Callable[[object], str | None]:
+def _one_of(*choices: str) -> Check:
     return lambda value: None if value in choices else f"must be one of {', '.join(choices)}"
 
 
-def _matching(pattern: re.Pattern[str], what: str) -> Callable[[object], str | None]:
-    return lambda value: None if isinstance(value, str) and pattern.fullmatch(value) else f"is not {what}"
+def _whole(least: int, most: int) -> Check:
+    return lambda value: (
+        None if type(value) is int and least <= value <= most else f"must be a whole number from {least} to {most}"
+    )
 
 
-_CHECKS: Final[Mapping[str, Callable[[object], str | None]]] = {
-    "host": _text_fault,
-    "port": _port_fault,
-    "dbname": _identifier_fault,
-    "user": _identifier_fault,
-    "password": _text_fault,
-    "tenant_id": _matching(TENANT_PATTERN, "a tenant id: 3 to 255 of a-z, 0-9 and -"),
-    "sslmode": _one_of(_SSL_MODES),
-    "mode": _one_of(_MODES),
-    "schema": _matching(_SCHEMA, "the name of a schema: a-z, 0-9 and _, at most 63"),
-    "capability": _matching(_CAPABILITY, "a capability"),
-    "pooler_host": _text_fault,
-    "pooler_port": _port_fault,
-    "ca": _certificate_fault,
+def _seconds(least: float) -> Check:
+    return lambda value: (
+        None
+        if isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= _SECONDS_MOST
+        else f"must be seconds, from {least:g} to {_SECONDS_MOST:g}"
+    )
+
+
+def _truth_fault(value: object) -> str | None:
+    return None if isinstance(value, bool) else "must be true or false"
+
+
+def _path_fault(value: object) -> str | None:
+    if not isinstance(value, Path):
+        return "must be a Path"
+    return "holds a NUL character" if "\0" in str(value) else None
+
+
+def _backend_fault(value: object) -> str | None:
+    if isinstance(value, str) and _BACKEND.fullmatch(value):
+        return None
+    return "must be memory, sqlite, postgres or the name of a registered backend"
+
+
+def _options_fault(value: object) -> str | None:
+    valid = isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
+    return None if valid else "must be a table"
+
+
+def _components_fault(value: object) -> str | None:
+    if not isinstance(value, Mapping) or not all(isinstance(each, ComponentConfig) for each in value.values()):
+        return "must be a ComponentConfig by store"
+    unknown = [name for name in value if name not in STORE_NAMES]
+    return f"{unknown[0]} is no store{nearest(str(unknown[0]), STORE_NAMES)}" if unknown else None
+
+
+def _instance(kind: type) -> Check:
+    return lambda value: None if isinstance(value, kind) else f"must be a {kind.__name__}"
+
+
+def _tenant_fault(value: object) -> str | None:
+    valid = isinstance(value, str) and TENANT_PATTERN.fullmatch(value)
+    return None if valid else "is not a tenant id: 3 to 255 of a-z, 0-9 and -"
+
+
+def _pattern_fault(value: object) -> str | None:
+    """Refuse what could take long on a tenant id of 255 characters, or not compile."""
+    if not isinstance(value, str) or not value:
+        return "must be a pattern"
+    if len(value) > _PATTERN_MOST:
+        return f"is longer than {_PATTERN_MOST} characters"
+    if not _SAFE_PATTERN.fullmatch(value):
+        return "may hold a-z, 0-9, -, classes such as [a-z0-9-], and the repetitions ? * + {n} {n,m}; no groups"
+    if len(re.findall(r"[*+?}]", value)) > _UNBOUNDED_MOST:
+        return f"holds more than {_UNBOUNDED_MOST} repetitions"
+    try:
+        re.compile(value)
+    except (re.error, OverflowError):
+        return "is no pattern"
+    return None
+
+
+def _uri_fault(value: object) -> str | None:
+    try:
+        uri.parse(value if isinstance(value, str) else "")
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _label_fault(value: object) -> str | None:
+    valid = isinstance(value, str) and value.isascii() and value.isprintable() and 1 <= len(value) <= _NAME_BYTES_MOST
+    return None if valid else f"must be 1 to {_NAME_BYTES_MOST} printable ASCII characters"
+
+
+def _number(text: str) -> float | str:
+    """Return the number that a text writes, or the text for a check to refuse."""
+    try:
+        return float(text) if text.isascii() else text
+    except ValueError:
+        return text
+
+
+_POSTGRES_CHECKS: Final[Mapping[str, Check]] = {
+    "credentials": _optional(_instance(Credentials)),
+    "credentials_folder": _optional(_path_fault),
+    "pool_min": _whole(0, POOL_MOST),
+    "pool_max": _whole(1, POOL_MOST),
+    "pools_max": _whole(1, POOL_MOST),
+    "pool_timeout_seconds": _seconds(0.001),
+    "pool_idle_seconds": _seconds(1.0),
+    "pool_lifetime_seconds": _seconds(1.0),
+    "connect_timeout_seconds": _seconds(0.001),
+    "statement_timeout_seconds": _optional(_seconds(0.001)),
+    "pooler": _one_of("none", "transaction"),
+    "pipeline": _one_of("auto", "off"),
+    "auto_migrate": _truth_fault,
+    "migrate_url": _optional(_uri_fault),
+    "migration_timeout_seconds": _seconds(0.001),
+    "application_name": _label_fault,
 }
-
-
-def _quoted(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+_STORE_CHECKS: Final[Mapping[str, Check]] = {
+    "backend": _backend_fault,
+    "components": _components_fault,
+    "sqlite": _instance(SqliteConfig),
+    "memory": _instance(MemoryConfig),
+    "postgres": _optional(_instance(PostgresConfig)),
+    "default_tenant_id": _optional(_tenant_fault),
+    "tenant_id_pattern": _optional(_pattern_fault),
+}

@@ -14,7 +14,7 @@ import pytest
 
 from storage_operator.devenv.postgres import EmbeddedPostgres
 from storage_operator.world import Key
-from storagelib import StoreConfig
+from storagelib import Credentials
 from tests.plugins.installation import Installation, installation_on
 from tests.reconcile.stage import CLUSTER_NAMESPACE, Stage
 
@@ -120,8 +120,8 @@ async def test_the_server_is_verified_and_the_ca_handed_on(tls: TlsServer, tmp_p
         assert rows == [(True,)]
         secret = stage.secret(key)
         assert (secret["sslmode"], secret["ca.crt"]) == (b"verify-full", tls.ca)
-        config = StoreConfig.from_secret(secret).save_ca(tmp_path / "ca.crt")
-        with psycopg.connect(config.conninfo) as session:
+        credentials = Credentials.from_secret(secret).save_ca(tmp_path / "ca.crt")
+        with psycopg.connect(credentials.conninfo) as session:
             row = session.execute("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").fetchone()
         assert row == (True,)
     finally:

@@ -1,4 +1,4 @@
-"""StoreConfig: what the operator writes is what an application reads; every fault at once, no value repeated."""
+"""Credentials: what the operator writes is what an application reads; every fault at once, no value repeated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from storage_operator.planning.secret import Access, Target, application_secret
 from storage_operator.resources import tenant
-from storagelib import InvalidInput, SecretKeys, StoreConfig
+from storagelib import Credentials, InvalidInput, SecretKeys
 
 CERTIFICATE = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 CAPABILITY = "v1." + "ab" * 32
@@ -44,16 +44,16 @@ def mount(folder: Path, data: dict[str, bytes], version: str = "..1") -> Path:
 def faults_of(data: dict[str, Any], **options: Any) -> tuple[str, ...]:
     """Return the faults of a Secret that must be refused."""
     with pytest.raises(InvalidInput) as refusal:
-        StoreConfig.from_secret(data, **options)
+        Credentials.from_secret(data, **options)
     return refusal.value.faults
 
 
 @pytest.mark.parametrize("access", [ROLE, SEALED], ids=["role", "sealed"])
 def test_what_the_operator_writes_is_read_back(access: Access, tmp_path: Path) -> None:
     """Mounted or as a mapping, every value that the operator wrote arrives."""
-    mounted = StoreConfig.from_secret(mount(tmp_path, written(access=access)))
-    mapped = StoreConfig.from_secret(written(access=access))
-    assert mapped == StoreConfig.from_secret({name: value.decode() for name, value in written(access=access).items()})
+    mounted = Credentials.from_secret(mount(tmp_path, written(access=access)))
+    mapped = Credentials.from_secret(written(access=access))
+    assert mapped == Credentials.from_secret({name: value.decode() for name, value in written(access=access).items()})
     assert (mounted.host, mounted.port, mounted.dbname, mounted.user) == ("db.example", 5432, "agents", access.user)
     assert (mounted.password, mounted.tenant_id, mounted.mode) == (access.password, "acme", access.mode)
     assert (mounted.schema, mounted.capability, mounted.sslmode) == ("llmspell", access.capability, "verify-full")
@@ -66,19 +66,21 @@ def test_what_the_operator_writes_is_read_back(access: Access, tmp_path: Path) -
 def test_the_dsn_is_the_operators(host: str) -> None:
     """Without a CA file, the DSN that is rendered here is to libpq what the operator wrote."""
     data = written(Target(host, 5433, "agents", "prefer", None, host, 6432))
-    config = StoreConfig.from_secret(data)
-    assert conninfo_to_dict(config.dsn) == conninfo_to_dict(data["dsn"].decode())
-    assert conninfo_to_dict(config.conninfo) == conninfo_to_dict(data["dsn"].decode())
-    assert config.pooled_dsn is not None
-    assert conninfo_to_dict(config.pooled_dsn) == conninfo_to_dict(data["pooled-dsn"].decode())
+    credentials = Credentials.from_secret(data)
+    assert conninfo_to_dict(credentials.dsn) == conninfo_to_dict(data["dsn"].decode())
+    assert conninfo_to_dict(credentials.conninfo) == conninfo_to_dict(data["dsn"].decode())
+    assert credentials.pooled_dsn is not None
+    assert conninfo_to_dict(credentials.pooled_dsn) == conninfo_to_dict(data["pooled-dsn"].decode())
 
 
 @given(st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=40))
 def test_any_password_survives_libpq(password: str) -> None:
     """Quotes, backslashes, percent signs and letters of any script arrive in both forms of the connection string."""
-    config = StoreConfig.from_secret(written(Target("db", 5432, "a", "prefer"), Access("acme", "u", password, "s")))
-    assert conninfo_to_dict(config.conninfo)["password"] == password
-    assert conninfo_to_dict(config.dsn)["password"] == password
+    credentials = Credentials.from_secret(
+        written(Target("db", 5432, "a", "prefer"), Access("acme", "u", password, "s"))
+    )
+    assert conninfo_to_dict(credentials.conninfo)["password"] == password
+    assert conninfo_to_dict(credentials.dsn)["password"] == password
 
 
 def test_own_key_names_are_read() -> None:
@@ -86,7 +88,7 @@ def test_own_key_names_are_read() -> None:
     data = written(keys=tenant.SecretKeys(password="PGPASSWORD", pooled_dsn="POOLED", tenant_id="TENANT"))
     names = {"password": "PGPASSWORD", "pooledDsn": "POOLED", "tenantId": "TENANT"}
     own = SecretKeys(password="PGPASSWORD", pooled_dsn="POOLED", tenant_id="TENANT")
-    assert StoreConfig.from_secret(data, keys=names) == StoreConfig.from_secret(data, keys=own)
+    assert Credentials.from_secret(data, keys=names) == Credentials.from_secret(data, keys=own)
     known = "ca, capability, dbname, dsn, host, password, pooledDsn, port, sslmode, tenantId, user"
     assert faults_of(data, keys={"passwort": "x"}) == (f"keys.passwort: there is no such key; keys are: {known}",)
     assert faults_of(data, keys={"user": "mode"}) == ("keys: two values share the key mode",)
@@ -95,8 +97,8 @@ def test_own_key_names_are_read() -> None:
 def test_a_uri_alone_is_enough() -> None:
     """A Secret made by other tools may hold the URI instead of its parts."""
     data = {name: value for name, value in written().items() if name in ("dsn", "tenant-id", "mode", "schema")}
-    assert StoreConfig.from_secret(data).password == ROLE.password
-    assert StoreConfig.from_secret(data).pooled_dsn is None
+    assert Credentials.from_secret(data).password == ROLE.password
+    assert Credentials.from_secret(data).pooled_dsn is None
 
 
 def test_every_fault_is_reported_at_once() -> None:
@@ -152,8 +154,13 @@ def test_anything_gives_faults_and_nothing_else(data: dict[str, Any]) -> None:
 
 def test_no_secret_is_shown() -> None:
     """Neither repr nor str nor an error shows the password, the capability or the CA."""
-    config = StoreConfig.from_secret(written(access=SEALED))
-    for shown in (repr(config), str(config), f"{config}", str(faults_of({**written(access=SEALED), "port": "x"}))):
+    credentials = Credentials.from_secret(written(access=SEALED))
+    for shown in (
+        repr(credentials),
+        str(credentials),
+        f"{credentials}",
+        str(faults_of({**written(access=SEALED), "port": "x"})),
+    ):
         assert SEALED.password not in shown
         assert CAPABILITY not in shown
         assert "CERTIFICATE" not in shown
@@ -162,7 +169,7 @@ def test_no_secret_is_shown() -> None:
 def test_arguments_are_checked_as_well() -> None:
     """A configuration that is made by hand passes the same checks."""
     with pytest.raises(InvalidInput) as refusal:
-        StoreConfig(host="", port=True, dbname="a", user="u", password="p", tenant_id="x", pooler_port=1)
+        Credentials(host="", port=True, dbname="a", user="u", password="p", tenant_id="x", pooler_port=1)
     assert refusal.value.faults == (
         "host: is empty",
         "port: must be a number from 1 to 65535",
@@ -173,9 +180,9 @@ def test_arguments_are_checked_as_well() -> None:
 
 def test_a_replaced_secret_is_read_as_one_version(tmp_path: Path) -> None:
     """After the kubelet swaps the folder, all values are the new ones, the CA's path is still the same."""
-    before = StoreConfig.from_secret(mount(tmp_path, written()))
+    before = Credentials.from_secret(mount(tmp_path, written()))
     rotated = Access("acme", "llmspell_abcdefg2_t_1_b", "new", "llmspell")
-    after = StoreConfig.from_secret(mount(tmp_path, written(access=rotated), "..2"))
+    after = Credentials.from_secret(mount(tmp_path, written(access=rotated), "..2"))
     assert (after.user, after.password, after.ca_file) == (rotated.user, "new", before.ca_file)
 
 
@@ -184,7 +191,7 @@ def test_a_json_file_is_read(tmp_path: Path) -> None:
     data = {name: base64.b64encode(value).decode() for name, value in written().items()}
     file = tmp_path / "secret.json"
     file.write_text(json.dumps({"kind": "Secret", "data": data}))
-    assert StoreConfig.from_secret(file) == StoreConfig.from_secret(written())
+    assert Credentials.from_secret(file) == Credentials.from_secret(written())
 
 
 @pytest.mark.parametrize(
@@ -195,24 +202,24 @@ def test_a_file_that_is_no_secret_is_refused(text: str, tmp_path: Path) -> None:
     file = tmp_path / "secret.json"
     file.write_bytes(text.encode("latin-1"))
     with pytest.raises(InvalidInput, match=r"secret.json: is not the JSON of a Secret") as refusal:
-        StoreConfig.from_secret(file)
+        Credentials.from_secret(file)
     assert "s3cret" not in "".join(traceback.format_exception(refusal.value))
 
 
 def test_a_missing_folder_is_one_fault(tmp_path: Path) -> None:
     """The path is named, and nothing else is guessed."""
     with pytest.raises(InvalidInput, match=r"gone: is not a folder of a mounted Secret"):
-        StoreConfig.from_secret(tmp_path / "gone")
+        Credentials.from_secret(tmp_path / "gone")
 
 
 def test_a_ca_from_a_mapping_needs_a_file(tmp_path: Path) -> None:
     """Verification is never dropped silently: without a file there is an error, with one libpq is told of it."""
-    config = StoreConfig.from_secret(written())
+    credentials = Credentials.from_secret(written())
     with pytest.raises(InvalidInput, match="call save_ca"):
-        _ = config.conninfo
+        _ = credentials.conninfo
     assert (
-        StoreConfig.from_secret(written(Target("db", 5432, "a", "require"))).save_ca(tmp_path / "none").ca_file is None
+        Credentials.from_secret(written(Target("db", 5432, "a", "require"))).save_ca(tmp_path / "none").ca_file is None
     )
-    saved = config.save_ca(tmp_path / "ca.crt")
+    saved = credentials.save_ca(tmp_path / "ca.crt")
     assert conninfo_to_dict(saved.conninfo)["sslrootcert"] == str(tmp_path / "ca.crt")
     assert (tmp_path / "ca.crt").read_bytes() == CERTIFICATE
