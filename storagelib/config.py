@@ -22,7 +22,9 @@ from storage_sql.roles import TENANT_PATTERN
 from storage_sql.stores import STORES
 from storagelib import uri
 from storagelib.credentials import Credentials, IsolationMode
-from storagelib.errors import InvalidInput
+from storagelib.credentials_folder import CredentialsFolder
+from storagelib.errors import InvalidInput, PermissionDenied
+from storagelib.limits import check_tenant_id
 from storagelib.secret_keys import SecretKeys
 
 __all__ = [
@@ -47,15 +49,15 @@ SqliteDurability = Literal["full", "normal"]
 
 STORE_NAMES: Final = tuple(store.name for store in STORES)
 POOL_MOST: Final = 1000
-_BACKEND: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_BACKEND: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+OLD_BACKENDS: Final = ("sled", "hnsw", "file", "surrealdb")
+"""What earlier programs kept their data in; nothing here reads it."""
 _SECONDS_MOST: Final = 86_400.0
 _NAME_BYTES_MOST: Final = 63
 _PATTERN_MOST: Final = 200
-# A quantifier behind a group, or a second one behind the first, is what makes a search explode.
-_SAFE_PATTERN: Final = re.compile(
-    r"\^?(?:(?:[a-z0-9-]|\\-|\[\^?(?:[a-z0-9]-[a-z0-9]|[a-z0-9-]|\\-)+\])(?:\{\d{1,3}(?:,\d{0,3})?\}|[*+?])?)+\$?"
-)
-_UNBOUNDED_MOST: Final = 3
+_CLASS: Final = re.compile(r"\[\^?[a-z0-9-]+\]")
+_REPETITION: Final = re.compile(r"[?*+]|\{[0-9]{1,3}(?:(,)[0-9]{0,3})?\}")
+_REPETITIONS_MOST: Final = 3
 
 
 def default_pool_max() -> int:
@@ -124,12 +126,20 @@ class SqliteConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostgresConfig:
-    """The backend that is a server. Either ``credentials`` (one tenant) or ``credentials_folder`` (several) is needed."""
+    """The backend that is a server.
+
+    ``credentials`` serve one tenant and ``credentials_folder`` several; without either, the provider that is given to
+    ``Store.open`` has to.
+    """
 
     credentials: Credentials | None = None
     """How to log in, as the one tenant that they name."""
+    secret: Path | None = None
+    """The mounted folder or JSON file that ``credentials`` came from: read again when a connection is made."""
     credentials_folder: Path | None = None
     """A folder with a Secret for each tenant: a folder as it is mounted, or a JSON file."""
+    secret_keys: SecretKeys | None = None
+    """How ``secret`` and the Secrets of ``credentials_folder`` name their keys; None for the default names."""
     pool_min: int = 1
     """Connections kept open in each pool."""
     pool_max: int = field(default_factory=default_pool_max)
@@ -158,18 +168,42 @@ class PostgresConfig:
     """How long bringing the schema up may take."""
     application_name: str = "llmspell"
     """What the server shows as the name of our sessions."""
+    _folder: CredentialsFolder | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
         """Check every value, and what they must be to each other."""
         found = _faults(self, _POSTGRES_CHECKS)
         if not found and self.pool_min > self.pool_max:
             found.append(f"pool_min: must be at most pool_max, {self.pool_max}")
-        if (self.credentials is None) is (self.credentials_folder is None):
-            found.append("credentials: either these or credentials_folder must be given")
+        if self.credentials is not None and self.credentials_folder is not None:
+            found.append("credentials: only these or credentials_folder may be given")
+        if self.secret is not None and self.credentials is None:
+            found.append("secret: goes with the credentials that were read from it; use StoreConfig.from_secret")
         if self.auto_migrate is True and self.migrate_url is None:
             found.append("migrate_url: is missing, and auto_migrate is true: the application's login may not migrate")
         if found:
             raise InvalidInput("the configuration is wrong", found)
+        if self.credentials_folder is not None:
+            object.__setattr__(self, "_folder", CredentialsFolder(self.credentials_folder, self.secret_keys))
+
+    def credentials_of(self, tenant_id: str) -> Credentials:
+        """Return a tenant's credentials as they are now, so that a rotation is followed.
+
+        Raises ``PermissionDenied`` for a tenant whose credentials are not to be had, ``InvalidInput`` for a Secret that
+        cannot be read.
+        """
+        if self._folder is not None:
+            return self._folder.of(tenant_id)
+        if self.credentials is None:
+            raise PermissionDenied("the configuration has no credentials")
+        if self.credentials.tenant_id != tenant_id:
+            raise PermissionDenied("the configuration has the credentials of one tenant only, and this is another")
+        if self.secret is None:
+            return self.credentials
+        found = Credentials.from_secret(self.secret, keys=self.secret_keys)
+        if found.tenant_id != tenant_id:
+            raise PermissionDenied("the Secret has become another tenant's")
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,14 +262,19 @@ class StoreConfig:
     ) -> Self:
         """Use the tenant's PostgreSQL that a Secret names, as ``Credentials.from_secret`` reads it.
 
-        ``options`` are those of ``PostgresConfig``.
+        A folder or a file is read again for every connection, so that a rotation is followed. ``options`` are those of
+        ``PostgresConfig``.
 
         >>> secret = {"dsn": "postgresql://ada:s3cret@db/app?sslmode=require", "tenant-id": "acme", "port": "5432"}
         >>> config = StoreConfig.from_secret({**secret, "mode": "role", "schema": "llmspell"}, pool_max=5)
         >>> config.postgres.credentials.tenant_id, config.postgres.pool_max
         ('acme', 5)
         """
-        return cls.from_credentials(Credentials.from_secret(source, keys=keys), **options)
+        credentials = Credentials.from_secret(source, keys=keys)
+        if not isinstance(source, Mapping):
+            options["secret"] = Path(source)
+            options["secret_keys"] = SecretKeys.from_manifest(keys) if isinstance(keys, Mapping) else keys
+        return cls.from_credentials(credentials, **options)
 
     @classmethod
     def from_dsn(
@@ -284,6 +323,17 @@ class StoreConfig:
         """Return what only this store understands."""
         component = self.components.get(_store(store))
         return MappingProxyType({}) if component is None else component.options
+
+    def check_tenant(self, tenant_id: str) -> str:
+        """Return a tenant id that this configuration allows; raises ``InvalidInput`` for another.
+
+        >>> StoreConfig(tenant_id_pattern="team-[a-z]+").check_tenant("team-red")
+        'team-red'
+        """
+        check_tenant_id(tenant_id)
+        if self.tenant_id_pattern is not None and not re.fullmatch(self.tenant_id_pattern, tenant_id):
+            raise InvalidInput("the tenant cannot be used", ["tenant_id: does not match tenant_id_pattern"])
+        return tenant_id
 
     def _together(self) -> list[str]:
         found = []
@@ -378,6 +428,8 @@ def _path_fault(value: object) -> str | None:
 
 
 def _backend_fault(value: object) -> str | None:
+    if isinstance(value, str) and value.lower() in OLD_BACKENDS:
+        return f"{value.lower()} is no backend any more: use sqlite; bring the data by export"
     if isinstance(value, str) and _BACKEND.fullmatch(value):
         return None
     return "must be memory, sqlite, postgres or the name of a registered backend"
@@ -410,15 +462,32 @@ def _pattern_fault(value: object) -> str | None:
         return "must be a pattern"
     if len(value) > _PATTERN_MOST:
         return f"is longer than {_PATTERN_MOST} characters"
-    if not _SAFE_PATTERN.fullmatch(value):
+    variable = _variable_repetitions(value.removeprefix("^").removesuffix("$"))
+    if variable is None:
         return "may hold a-z, 0-9, -, classes such as [a-z0-9-], and the repetitions ? * + {n} {n,m}; no groups"
-    if len(re.findall(r"[*+?}]", value)) > _UNBOUNDED_MOST:
-        return f"holds more than {_UNBOUNDED_MOST} repetitions"
+    if variable > _REPETITIONS_MOST:
+        return f"holds more than {_REPETITIONS_MOST} repetitions of no fixed length"
     try:
         re.compile(value)
     except (re.error, OverflowError):
         return "is no pattern"
     return None
+
+
+def _variable_repetitions(pattern: str) -> int | None:
+    """Count the repetitions of no fixed length, each of which may cost a pass over the rest; None for other syntax."""
+    position = count = 0
+    while position < len(pattern):
+        single = pattern[position : position + 1]
+        found = _CLASS.match(pattern, position)
+        if found is None and not (single.isascii() and ((single.isalnum() and not single.isupper()) or single == "-")):
+            return None
+        position = position + 1 if found is None else found.end()
+        repeated = _REPETITION.match(pattern, position)
+        if repeated is not None:
+            position = repeated.end()
+            count += repeated[0][0] != "{" or repeated[1] is not None
+    return count
 
 
 def _uri_fault(value: object) -> str | None:
@@ -444,7 +513,9 @@ def _number(text: str) -> float | str:
 
 _POSTGRES_CHECKS: Final[Mapping[str, Check]] = {
     "credentials": _optional(_instance(Credentials)),
+    "secret": _optional(_path_fault),
     "credentials_folder": _optional(_path_fault),
+    "secret_keys": _optional(_instance(SecretKeys)),
     "pool_min": _whole(0, POOL_MOST),
     "pool_max": _whole(1, POOL_MOST),
     "pools_max": _whole(1, POOL_MOST),

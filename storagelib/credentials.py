@@ -130,8 +130,8 @@ schema='llmspell', pooler_host=None, pooler_port=None, ca_file=None)
         else:
             raw = _read_json(Path(source)) if folder is None else _read_folder(folder, names)
         values = _decode(raw, names, faults)
-        _read_dsn(values, names, faults)
-        _read_pooled_dsn(values, names, faults)
+        read_dsn(values, names, faults)
+        read_pooled_dsn(values, names, faults)
         faults += [f"{names[name]}: is missing" for name in _REQUIRED if name not in values]
         faults += _value_faults(values, lambda name: names.get(name, names["pooled_dsn"]))
         if values.get("mode") in _MODES:
@@ -189,11 +189,10 @@ schema='llmspell', pooler_host=None, pooler_port=None, ca_file=None)
             values |= {name: value for name, value in stated.items() if value is not None}
             values |= {name: value for name, value in address.options.items() if name == "sslmode"}
             faults += [f"dsn: names no {name}" for name, value in stated.items() if value is None and name != "port"]
-            unknown = sorted(set(address.options) - set(_PARAMETERS))
-            faults += [f"dsn: holds a parameter besides {', '.join(_PARAMETERS)}"] if unknown else []
+            faults += parameter_faults(address, "dsn")
         if pooled_dsn is not None:
             values["pooled_dsn"] = pooled_dsn
-            _read_pooled_dsn(values, names, faults)
+            read_pooled_dsn(values, names, faults)
         faults += _value_faults(values, lambda name: names.get(name, name))
         faults += _capability_faults(mode, capability, "capability")
         if faults or address is None:
@@ -238,15 +237,14 @@ schema='llmspell', pooler_host=None, pooler_port=None, ca_file=None)
         >>> print(Credentials(host="db", dbname="app", user="ada", password="it's", tenant_id="acme").conninfo)
         host='db' port='5432' dbname='app' user='ada' password='it\'s' sslmode='prefer'
         """
-        values = {
-            "host": self.host,
-            "port": str(self.port),
-            "dbname": self.dbname,
-            "user": self.user,
-            "password": self.password,
-            **self._tls(),
-        }
-        return " ".join(f"{name}={_quoted(value)}" for name, value in values.items())
+        return self._conninfo(self.host, self.port)
+
+    @property
+    def pooled_conninfo(self) -> str | None:
+        """The connection through the pooler as libpq's keywords, or None; raises ``InvalidInput`` as ``conninfo`` does."""
+        if self.pooler_host is None or self.pooler_port is None:
+            return None
+        return self._conninfo(self.pooler_host, self.pooler_port)
 
     def save_ca(self, path: str | os.PathLike[str]) -> Self:
         """Write ``ca`` to a file and return a configuration that uses it; one without ``ca`` is returned as it is.
@@ -265,6 +263,10 @@ schema='llmspell', pooler_host=None, pooler_port=None, ca_file=None)
             )
         named = {"sslrootcert": self.ca_file, "sslcert": self.sslcert, "sslkey": self.sslkey}
         return {"sslmode": self.sslmode} | {name: str(path) for name, path in named.items() if path is not None}
+
+    def _conninfo(self, host: str, port: int) -> str:
+        login = {"host": host, "port": str(port), "dbname": self.dbname, "user": self.user, "password": self.password}
+        return " ".join(f"{name}={_quoted(value)}" for name, value in (login | self._tls()).items())
 
     def _uri(self, host: str, port: int) -> str:
         return uri.render(
@@ -339,7 +341,7 @@ def _decode(raw: Mapping[str, object], names: Mapping[str, str], faults: list[st
     return values
 
 
-def _read_dsn(values: dict[str, str], names: Mapping[str, str], faults: list[str]) -> None:
+def read_dsn(values: dict[str, str], names: Mapping[str, str], faults: list[str]) -> None:
     """Let the URI fill what is not given, and say where it differs from what is."""
     address = _address(values.pop("dsn", None), names["dsn"], faults)
     if address is None:
@@ -358,7 +360,7 @@ def _read_dsn(values: dict[str, str], names: Mapping[str, str], faults: list[str
     values.update({name: value for name, value in said.items() if value is not None and name not in values})
 
 
-def _read_pooled_dsn(values: dict[str, str], names: Mapping[str, str], faults: list[str]) -> None:
+def read_pooled_dsn(values: dict[str, str], names: Mapping[str, str], faults: list[str]) -> None:
     """Take the pooler's host and port from its URI, which must be the same login to the same database."""
     key = names["pooled_dsn"]
     address = _address(values.pop("pooled_dsn", None), key, faults)
@@ -372,6 +374,12 @@ def _read_pooled_dsn(values: dict[str, str], names: Mapping[str, str], faults: l
         faults.append(f"{key}: names no host and port")
     else:
         values |= {"pooler_host": address.host, "pooler_port": address.port}
+
+
+def parameter_faults(address: uri.Address, key: str) -> list[str]:
+    """Say that a URI has a parameter that nothing here would obey; its name may be a secret at the wrong place."""
+    known = set(address.options) <= set(_PARAMETERS)
+    return [] if known else [f"{key}: holds a parameter besides {', '.join(_PARAMETERS)}"]
 
 
 def _address(text: str | None, key: str, faults: list[str]) -> uri.Address | None:
