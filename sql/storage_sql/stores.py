@@ -65,6 +65,8 @@ STORES: tuple[Store, ...] = (
         (
             Table("entities", APPEND, append_only=True),
             Table("relationships", APPEND, append_only=True),
+            Table("graph_transactions", APPEND, append_only=True),
+            Table("graph_embeddings", APPEND, append_only=True),
             _CLOCK,
             _ERASURES,
         ),
@@ -73,17 +75,28 @@ STORES: tuple[Store, ...] = (
             "close_relationship_versions(uuid, timestamptz, timestamptz)",
             "retire_entity(uuid)",
             "erase_entity(uuid, text)",
+            "erase_entity(uuid, text, text)",
         ),
     ),
     Store("procedures", "Procedures", (Table("procedural_patterns", FULL),)),
     Store("agent_state", "AgentState", (Table("agent_states", FULL),)),
     Store("kv", "KV", (Table("kv_store", FULL),)),
-    Store("workflow_states", "WorkflowStates", (Table("workflow_states", FULL),)),
-    Store("sessions", "Sessions", (Table("sessions", FULL),)),
+    Store("workflow_states", "WorkflowStates", (Table("workflow_states", FULL), Table("workflow_steps", FULL))),
+    Store(
+        "sessions",
+        "Sessions",
+        (Table("sessions", FULL), Table("session_ancestry", FULL), Table("session_messages", FULL)),
+    ),
     Store(
         "artifacts",
         "Artifacts",
-        (Table("artifacts", FULL), Table("artifact_content", FULL), Table("artifact_chunks", FULL)),
+        (
+            Table("artifacts", FULL),
+            Table("artifact_content", FULL),
+            Table("artifact_chunks", FULL),
+            Table("artifact_counters", FULL),
+            Table("artifact_tags", FULL),
+        ),
     ),
     Store(
         "events",
@@ -97,14 +110,14 @@ STORES: tuple[Store, ...] = (
         (Table("hook_history", APPEND, append_only=True), _ERASURES),
         ("erase_hook_executions(text, text)",),
     ),
-    Store("api_keys", "ApiKeys", (Table("api_keys", FULL),)),
+    Store("api_keys", "ApiKeys", (Table("api_keys", FULL),), ("note_api_key_use(text)",)),
 )
 
 STORES_BY_NAME = {store.name: store for store in STORES}
 APPEND_ONLY_TABLES = tuple(sorted({table.name for store in STORES for table in store.tables if table.append_only}))
 BASE_TABLES = (Table(PROBE_TABLE, FULL),)
 BASE_FUNCTIONS = ("current_tenant()", "writing_tenant()")
-SEALED_FUNCTIONS = ("enter(text, text, text)",)
+SEALED_FUNCTIONS = ("enter(text, text, text)", "verify_api_key(bytea)")
 
 
 def store_of(table: str) -> tuple[str, ...]:

@@ -114,6 +114,7 @@ def _special(marker: Marker) -> Mapping[str, tuple[Any, Any]]:
         "content_hash": (_KNOWN_HASH, digits * 4),
         "artifact_content.storage_type": ("inline", "inline"),
         "artifact_content.chunk_size": (None, None),
+        "artifact_chunks.chunk_hash": (raw * 2, raw * 2),
         "api_keys.key_hash": (hashlib.sha256(b"known").digest(), None),
         "api_keys.sealed_value": (None, raw),
         "api_keys.sealing_key_id": (None, digits),

@@ -144,10 +144,14 @@ def test_one_current_version_and_reference_counts(tmp_path: Path) -> None:
         with pytest.raises(sqlite3.IntegrityError, match="one_current_version"):
             connection.execute(entity, ("e" * 36, 5, 15, 3))
         connection.execute(
-            "INSERT INTO artifact_content VALUES ('acme', ?, 'inline', x'00', NULL, 1, 0, 1, 0, 0, 0)", ("a" * 64,)
+            "INSERT INTO artifact_content (tenant_id, content_hash, storage_type, data, size_bytes, original_size_bytes,"
+            " created_at, last_accessed_at) VALUES ('acme', ?, 'inline', x'00', 1, 1, 0, 0)",
+            ("a" * 64,),
         )
         connection.execute(
-            "INSERT INTO artifacts VALUES ('acme', 'one', 's', 1, ?, '{}', 'n', 't', 'm', 1, 1, '[]', 0)", ("a" * 64,)
+            "INSERT INTO artifacts (tenant_id, artifact_id, session_id, sequence, content_hash, name, artifact_type,"
+            " mime_type, size_bytes, created_at) VALUES ('acme', 'one', 's', 1, ?, 'n', 't', 'm', 1, 0)",
+            ("a" * 64,),
         )
         assert connection.execute("SELECT reference_count FROM artifact_content").fetchall() == [(1,)]
         connection.execute("DELETE FROM artifacts")

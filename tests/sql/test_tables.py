@@ -173,7 +173,7 @@ def test_references_are_counted(acme: psycopg.Connection[Any]) -> None:
         )
     insert = (
         "INSERT INTO llmspell.artifacts (tenant_id, artifact_id, session_id, sequence, content_hash, name,"
-        " artifact_type, mime_type, size_bytes) VALUES ('acme', %s, 's', 1, %s, 'n', 't', 'm', 1)"
+        " artifact_type, mime_type, size_bytes) SELECT 'acme', n, 's', 1, h, n, 't', 'm', 1 FROM (VALUES (%s, %s)) AS v (n, h)"
     )
     counts = "SELECT reference_count FROM llmspell.artifact_content ORDER BY content_hash"
     for number in "12":
