@@ -1,0 +1,228 @@
+"""A filter as an SQLite condition over a column of canonical JSON text: always 1 or 0, and never an error.
+
+SQLite reads a number of JSON text with an error of a few units in the last place, so that a fraction is never compared by
+its value alone: near the operand its spelling decides, of which canonical JSON has one for each number.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+from storagelib import documents
+from storagelib.documents import Json
+from storagelib.filters.tree import And, Compare, Equals, Exists, Filter, Not, OneOf, Or, Path, Sign, StartsWith
+
+__all__ = ["to_sqlite"]
+
+_Steps = tuple[str | int, ...]
+"""Keys of objects and positions in arrays."""
+
+# A key that is spelled in JSON text as it is, so that it may stand between the quotes of a JSON path.
+_PLAIN: Final = re.compile(r'[^"\\\x00-\x1f]+')
+# Beyond this size canonical documents write whole numbers without a point.
+_WHOLE_FROM: Final = 1e16
+_NEIGHBOURS: Final = 32
+_ERROR: Final = 16
+
+
+def to_sqlite(wanted: Filter, column: str = "metadata") -> tuple[str, dict[str, Any]]:
+    """Return a condition and its parameters by name; ``:f1``, ``:f2`` … stand for them in the text.
+
+    ``column`` is SQL of the caller's, such as ``metadata`` or ``item.metadata``; what it holds must have been written by
+    ``storagelib.documents``. Keys and operands are parameters, all of them.
+
+    >>> to_sqlite(Exists(("size",)))
+    ('(json_type(metadata, :f1) IS NOT NULL)', {'f1': '$."size"'})
+    """
+    compiling = _Compiling(column)
+    return compiling.condition(wanted), compiling.parameters
+
+
+class _Compiling:
+    def __init__(self, column: str) -> None:
+        self.column = column
+        self.parameters: dict[str, Any] = {}
+        self.paths: dict[_Steps, _Node] = {}
+
+    def condition(self, wanted: Filter) -> str:
+        match wanted:
+            case And(parts):
+                return _joined("AND", [self.condition(part) for part in parts], "1")
+            case Or(parts):
+                return _joined("OR", [self.condition(part) for part in parts], "0")
+            case Not(part):
+                return f"(NOT {self.condition(part)})"
+            case Exists(path):
+                return f"({self.node(path).type} IS NOT NULL)"
+            case Equals(path, value):
+                return self.equals(path, value)
+            case OneOf(path, values):
+                return self.one_of(path, values)
+            case Compare(path, sign, value):
+                return self.compare(path, sign, value)
+            case StartsWith(path, prefix):
+                node = self.node(path)
+                begins = f"substr({node.value}, 1, {self.parameter(len(prefix))}) = {self.parameter(prefix)}"
+                return f"({node.type} IS 'text' AND {begins})"
+
+    def equals(self, steps: _Steps, value: Json) -> str:
+        match value:
+            case list() | dict():
+                return self.holds_the_same(steps, value)
+            case _:
+                return self.one_of_scalars(steps, [value])
+
+    def holds_the_same(self, steps: _Steps, value: list[Json] | dict[str, Json]) -> str:
+        node = self.node(steps)
+        kind, inside = ("array", enumerate(value)) if isinstance(value, list) else ("object", value.items())
+        parts = [f"{node.type} IS '{kind}'", f"{node.size} = {self.parameter(len(value))}"]
+        return _joined("AND", parts + [self.equals((*steps, step), item) for step, item in inside], "1")
+
+    def one_of(self, path: Path, values: tuple[Json, ...]) -> str:
+        scalars = [value for value in values if not isinstance(value, list | dict)]
+        others = [value for value in values if isinstance(value, list | dict)]
+        found = [self.one_of_scalars(path, scalars)] if scalars else []
+        return _joined("OR", found + [self.equals(path, value) for value in others], "0")
+
+    def one_of_scalars(self, steps: _Steps, values: list[Json]) -> str:
+        node = self.node(steps)
+        numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+        found = [
+            f"{node.type} IS '{word}'" for word in ("null", "true", "false") if _CONSTANTS[word] in map(_named, values)
+        ]
+        if texts := [value for value in values if isinstance(value, str)]:
+            found.append(f"({node.type} IS 'text' AND {self.among(node.value, texts)})")
+        if whole := [int(number) for number in numbers if number == int(number)]:
+            found.append(f"({node.type} IS 'integer' AND {self.among(node.value, whole)})")
+        if spelled := [repr(float(number)) for number in numbers if _has_float_form(number)]:
+            found.append(f"({node.type} IS 'real' AND {self.among(node.text, spelled)})")
+        return _joined("OR", found, "0")
+
+    def compare(self, path: Path, sign: Sign, operand: float | str) -> str:
+        node = self.node(path)
+        if isinstance(operand, str):
+            return f"({node.type} IS 'text' AND {node.value} {sign} {self.parameter(operand)})"
+        limit, close = _around(operand, sign)
+        strict = sign[0]
+        whole = f"({node.type} IS 'integer' AND {node.value} {sign} {self.parameter(operand)})"
+        fraction = f"({node.value} {strict} {self.parameter(limit)} OR {self.among(node.text, close)})"
+        return f"({whole} OR ({node.type} IS 'real' AND {fraction}))"
+
+    def among(self, value: str, operands: list[Json]) -> str:
+        if len(operands) == 1:
+            return f"{value} = {self.parameter(operands[0])}"
+        return f"{value} IN (SELECT value FROM json_each({self.parameter(documents.encode(operands))}))"  # noqa: S608 - names of ours and parameters
+
+    def node(self, steps: _Steps) -> _Node:
+        if steps not in self.paths:
+            plain = all(isinstance(step, int) or _PLAIN.fullmatch(step) for step in steps)
+            self.paths[steps] = self.direct(steps) if plain else self.by_rows(steps)
+        return self.paths[steps]
+
+    def direct(self, steps: _Steps) -> _Node:
+        arguments = f"{self.column}, {self.parameter(_json_path(steps))}"
+        path = arguments.removeprefix(f"{self.column}, ")
+        return _Node(
+            type=f"json_type({arguments})",
+            value=f"json_extract({arguments})",
+            text=f"({self.column} -> {path})",
+            size=f"(SELECT count(*) FROM json_each({arguments}))",  # noqa: S608 - names of ours and parameters
+        )
+
+    def by_rows(self, steps: _Steps) -> _Node:
+        # JSON paths of SQLite cannot say every key, and what they can say depends on its version; rows can be compared.
+        tables, tests = [f"json_each({self.column}) AS s0"], []
+        for index, step in enumerate(steps):
+            tests.append(f"s{index}.key = {self.parameter(step)}")
+            kind = "array" if isinstance(step, int) else "object"
+            if index:
+                tables.append(
+                    f"json_each(CASE s{index - 1}.type WHEN '{kind}' THEN s{index - 1}.value END) AS s{index}"
+                )
+        last = len(steps) - 1
+        rows = f"FROM {', '.join(tables)} WHERE {' AND '.join(tests)}"
+        inside = f"json_each(CASE WHEN s{last}.type IN ('array', 'object') THEN s{last}.value END)"
+        parent = f"s{last - 1}.value" if last else self.column
+        return _Node(
+            type=f"(SELECT s{last}.type {rows})",
+            value=f"(SELECT s{last}.value {rows})",
+            text=f"(SELECT {self.spelling(parent, steps[-1])} {rows})",
+            size=f"(SELECT count(*) FROM {', '.join([*tables, inside])} WHERE {' AND '.join(tests)})",  # noqa: S608 - names of ours and parameters
+        )
+
+    def spelling(self, parent: str, step: str | int) -> str:
+        if isinstance(step, int) or _PLAIN.fullmatch(step):
+            return f"{parent} -> {self.parameter(_json_path((step,)))}"
+        # Only asked for a number. Merged into an object that has this key alone, the parent begins with this key, and
+        # the number ends before the next comma or brace.
+        stub = documents.encode({step: 0})
+        merged = f"substr(json_patch({self.parameter(stub)}, {parent}), {self.parameter(len(stub) - 1)})"
+        end = f"min(instr({merged} || ',', ','), instr({merged} || '}}', '}}')) - 1"
+        return f"substr({merged}, 1, {end})"
+
+    def parameter(self, value: Any) -> str:
+        name = f"f{len(self.parameters) + 1}"
+        self.parameters[name] = value
+        return f":{name}"
+
+
+class _Node:
+    """How SQL says four things of a value: its type, itself, its spelling in JSON, how many values are in it."""
+
+    __slots__ = ("size", "text", "type", "value")
+
+    def __init__(self, *, type: str, value: str, text: str, size: str) -> None:  # noqa: A002 - it is the type
+        self.type, self.value, self.text, self.size = type, value, text, size
+
+
+_CONSTANTS: Final = {"null": "None", "true": "True", "false": "False"}
+
+
+def _named(value: Json) -> str:
+    return repr(value) if value is None or isinstance(value, bool) else ""
+
+
+def _joined(word: str, parts: list[str], empty: str) -> str:
+    """Join conditions as a balanced tree, because SQLite bounds the depth of an expression."""
+    if len(parts) <= 1:
+        return parts[0] if parts else empty
+    half = len(parts) // 2
+    return f"({_joined(word, parts[:half], empty)} {word} {_joined(word, parts[half:], empty)})"
+
+
+def _json_path(steps: Iterable[str | int]) -> str:
+    return "$" + "".join(f"[{step}]" if isinstance(step, int) else f'."{step}"' for step in steps)
+
+
+def _has_float_form(number: float) -> bool:
+    return abs(number) < _WHOLE_FROM and float(number) == number
+
+
+def _around(number: float, sign: Sign) -> tuple[float, list[str]]:
+    """Return a limit that is safe from SQLite's error, and the spellings beyond it that stand in this order too."""
+    towards = -math.inf if sign[0] == "<" else math.inf
+    middle = float(number)
+    close = [middle]
+    for ahead in (towards, -towards):
+        following = middle
+        for _ in range(_NEIGHBOURS):
+            following = math.nextafter(following, ahead)
+            close.append(following)
+    limit = close[_ERROR]
+    kept = [value for value in close if _in_order(value, sign, number) and _has_float_form(value)]
+    return limit, sorted({repr(value or 0.0) for value in kept})
+
+
+def _in_order(value: float, sign: Sign, number: float) -> bool:
+    match sign:
+        case "<":
+            return value < number
+        case "<=":
+            return value <= number
+        case ">":
+            return value > number
+        case ">=":
+            return value >= number
