@@ -123,6 +123,9 @@ def _special(marker: Marker) -> Mapping[str, tuple[Any, Any]]:
         "hook_history.correlation_id": ("known", f"correlation {digits}"),
         "relationships.from_entity": (f"{1:032x}", digits * 2),
         "event_log.language": (digits, digits),
+        "graph_transactions.sources": (f'["{digits}"]', f'["{digits}"]'),
+        "erased_hash": (raw * 2, raw * 2),
+        "embedding_hash": (raw * 2, raw * 2),
         "valid_time_end": ("infinity", "infinity"),
         "transaction_time_end": ("infinity", "infinity"),
     }

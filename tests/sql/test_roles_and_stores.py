@@ -62,7 +62,8 @@ def test_append_only_tables_grant_no_change() -> None:
     everything = stores.privileges(stores.STORES_BY_NAME, [*stores.APPEND_ONLY_TABLES, "kv_store"])
     changed = {grant.name for grant in everything if grant.privilege in {"UPDATE", "DELETE"}}
     assert changed == {"kv_store"}
-    assert {"event_log", "hook_history", "entities", "relationships", "erasures"} == set(stores.APPEND_ONLY_TABLES)
+    graph = {"entities", "relationships", "graph_transactions", "graph_embeddings"}
+    assert {"event_log", "hook_history", *graph, "erasures"} == set(stores.APPEND_ONLY_TABLES)
 
 
 def test_leaves_are_never_granted() -> None:

@@ -137,7 +137,7 @@ def test_one_current_version_and_reference_counts(tmp_path: Path) -> None:
     """Triggers keep what constraints and triggers keep on PostgreSQL."""
     path = tmp_path / "agents.db"
     migrate(path)
-    entity = "INSERT INTO entities VALUES ('acme', ?, 't', 'n', '{}', ?, ?, 1, 9223372036854775807, ?, 9223372036854775807, 0)"
+    entity = "INSERT INTO entities VALUES ('acme', ?, 't', 'n', '{}', ?, ?, 1, 9223372036854775807, ?, 9223372036854775807, 0, NULL)"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(entity, ("e" * 36, 0, 10, 1))
         connection.execute(entity, ("e" * 36, 10, 20, 2))
