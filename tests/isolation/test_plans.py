@@ -37,7 +37,7 @@ INSERT INTO llmspell.event_streams (tenant_id, stream) SELECT t, 'k' || n FROM {
 INSERT INTO llmspell.artifact_content (tenant_id, content_hash, storage_type, data, size_bytes, original_size_bytes)
     SELECT DISTINCT t, repeat('a', 64), 'inline', 'x'::bytea, 1, 1 FROM {rows};
 INSERT INTO llmspell.artifacts (tenant_id, artifact_id, session_id, sequence, content_hash, name, artifact_type,
-    mime_type, size_bytes) SELECT t, 'k' || n, 's', n, repeat('a', 64), 'n', 't', 'm', 1 FROM {rows};
+    mime_type, size_bytes) SELECT t, 'k' || n, 's', n, repeat('a', 64), 'n' || n, 't', 'm', 1 FROM {rows};
 INSERT INTO llmspell.event_log (tenant_id, event_id, event_type, correlation_id, stream, sequence, position, timestamp,
     occurred_at, language, payload) SELECT t, gen_random_uuid(), 'x', 'c', 's' || n % 9, n, n, now(), now(), '', '{}' FROM {rows};
 INSERT INTO llmspell.entities (tenant_id, entity_id, entity_type, name, valid_time_start, transaction_time_start, tx_from)
