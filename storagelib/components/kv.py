@@ -14,7 +14,7 @@ from storagelib.limits import INTEGER_MAX
 
 __all__ = ["Characteristics", "Entry", "NewEntry", "counter", "entry"]
 
-_COUNTER_DIGITS_MAX: Final = 20
+_COUNTER_BYTES_MAX: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def counter(value: bytes | None, by: int) -> int:
     if value is None:
         return by
     text = value.removeprefix(b"-")
-    if not text.isdigit() or len(text) > _COUNTER_DIGITS_MAX:
+    if not text.isdigit() or len(value) > _COUNTER_BYTES_MAX:
         raise InvalidInput("the value cannot be counted", ["key: holds something else than a whole number"])
     total = int(value) + by
     if not -INTEGER_MAX - 1 <= total <= INTEGER_MAX:

@@ -157,7 +157,6 @@ class SqliteEngine:
                 "journal_mode = WAL",
                 f"synchronous = {self._durability}",
                 "foreign_keys = 1",
-                "trusted_schema = 0",
                 "temp_store = MEMORY",
                 "cache_size = -16384",
                 "mmap_size = 268435456",

@@ -9,4 +9,6 @@ pytest_plugins = [
     "tests.plugins.controlplane",
     "tests.plugins.operator",
     "tests.plugins.pgbouncer",
+    "storagelib.conformance.plugin",
+    "tests.plugins.conformance",
 ]

@@ -1,0 +1,279 @@
+"""Connections to PostgreSQL: one pool a login, and a tenant's view of it through which every statement goes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, Protocol
+
+import psycopg
+from psycopg import sql
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from storage_sql.queries import Query, load
+from storagelib._postgres.faults import RETRIED, STALE_PLAN, translated
+from storagelib._postgres.identity import FACTS, TENANT, check_tenant, installation
+from storagelib._postgres.session import Call, Installation, Session
+from storagelib.blocking import async_sleep
+from storagelib.config import PostgresConfig
+from storagelib.credentials import Credentials
+from storagelib.errors import StorageError, Unavailable
+
+__all__ = ["AsyncDatabase", "AsyncLogin", "AsyncTransaction"]
+
+Row = tuple[Any, ...]
+
+_ATTEMPTS: Final = 4
+_ENTER: Final = load("tenancy")["enter"]
+
+
+class AsyncLibraryConnection(psycopg.AsyncConnection[Row]):
+    """A connection that carries its session."""
+
+    session: Session
+
+
+class AsyncLogin:
+    """One login's pool. Tenants in sealed mode share it; in role mode it is one tenant's."""
+
+    def __init__(self, source: Callable[[], Credentials], config: PostgresConfig) -> None:
+        """Take where the credentials come from (asked anew for every connection, so that rotation is followed)."""
+        self._source = source
+        self._config = config
+        self._refusal: StorageError | None = None
+        self._found: Installation | None = None
+        self.credentials = source()
+        self.sealed = self.credentials.mode == "sealed"
+        self._pool = AsyncConnectionPool(
+            self._conninfo,
+            kwargs=self._options(),
+            connection_class=AsyncLibraryConnection,
+            min_size=config.pool_min,
+            max_size=max(config.pool_max, config.pool_min),
+            timeout=config.pool_timeout_seconds,
+            max_idle=config.pool_idle_seconds,
+            max_lifetime=config.pool_lifetime_seconds,
+            configure=self._configure,
+            open=False,
+            name="llmspell",
+        )
+
+    async def open(self) -> AsyncLogin:
+        """Try one connection, so that a wrong configuration is told at once and as what it is, and open the pool."""
+        try:
+            async with await AsyncLibraryConnection.connect(self._conninfo(), **self._options()) as connection:
+                await self._configure(connection)
+        except psycopg.Error as error:
+            raise translated(error, sent=False) from error
+        await self._pool.open()
+        return self
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._pool.close()
+
+    async def run(self, calls: Sequence[Call], tenant_id: str, enter: Call | None) -> list[list[Row]]:
+        """Run statements as one transaction in one round trip; what deadlocked or could not serialize is sent again."""
+        attempt = 1
+        while True:
+            connection = await self.lend()
+            try:
+                session = connection.session
+                wanted = [session.encode(call, tenant_id) for call in calls]
+                if enter is None:
+                    return await connection.wait(session.exchange(wanted))
+                entering = session.encode(enter, tenant_id)
+                return (await connection.wait(session.exchange([entering, *wanted])))[1:]
+            except psycopg.Error as error:
+                again = error.sqlstate in RETRIED or (error.sqlstate in STALE_PLAN and attempt == 1)
+                if not again or attempt == _ATTEMPTS:
+                    raise translated(error) from error
+            finally:
+                await self.take_back(connection)
+            attempt += 1
+            await self._pause(attempt)
+
+    def busy(self) -> bool:
+        """Tell whether any connection is lent, or waited for."""
+        stats = self._pool.get_stats()
+        return stats.get("requests_waiting", 0) > 0 or stats.get("pool_available", 0) < stats.get("pool_size", 0)
+
+    async def lend(self) -> AsyncLibraryConnection:
+        """Take a connection that the server has not hung up on."""
+        while True:
+            try:
+                connection = await self._pool.getconn()
+            except PoolTimeout as error:
+                raise self._busy() from error
+            except psycopg.Error as error:
+                raise translated(error, sent=False) from error
+            if connection.session.alive():
+                return connection
+            await self._discard(connection)
+
+    async def take_back(self, connection: AsyncLibraryConnection) -> None:
+        """Return a connection, or close one whose state nobody can vouch for."""
+        if connection.session.clean():
+            await self._pool.putconn(connection)
+        else:
+            await self._discard(connection)
+
+    async def _discard(self, connection: AsyncLibraryConnection) -> None:
+        await connection.close()
+        await self._pool.putconn(connection)
+
+    async def _pause(self, attempt: int) -> None:
+        await async_sleep(random.random() * 0.005 * 2**attempt)  # noqa: S311 - to keep two losers apart
+
+    def _busy(self) -> StorageError:
+        stats = self._pool.get_stats()
+        if stats.get("pool_size", 0) == 0 or stats.get("pool_available", 0) == stats.get("pool_size", 0):
+            return self._refusal or Unavailable("the server cannot be reached")
+        return Unavailable(
+            f"all {stats['pool_size']} connections were busy for {self._config.pool_timeout_seconds:g} s: raise pool_max"
+        )
+
+    def _conninfo(self) -> str:
+        self.credentials = self._source()
+        pooled = self.credentials.pooled_dsn if self._config.pooler == "transaction" else None
+        return pooled or self.credentials.conninfo
+
+    def _options(self) -> dict[str, Any]:
+        options = {
+            "autocommit": True,
+            "prepare_threshold": None,
+            "connect_timeout": max(1, round(self._config.connect_timeout_seconds)),
+            "application_name": self._config.application_name,
+        }
+        if self._config.statement_timeout_seconds is not None and self._config.pooler == "none":
+            milliseconds = max(1, round(self._config.statement_timeout_seconds * 1000))
+            options["options"] = f"-c statement_timeout={milliseconds}"
+        return options
+
+    async def _configure(self, connection: AsyncLibraryConnection) -> None:
+        """Check a new connection and give it its session."""
+        pooled = self._config.pooler == "transaction"
+        given = self.credentials
+        try:
+            facts = await (await connection.execute(FACTS, (given.schema,), prepare=False)).fetchone()
+            found = installation(given.schema, facts)
+            asked = sql.SQL(TENANT).format(schema=sql.Identifier(given.schema))
+            row = await (await connection.execute(asked, prepare=False)).fetchone()
+            check_tenant(None if row is None else row[0], given.tenant_id, given.mode)
+        except psycopg.Error as error:
+            fault = translated(error, sent=False)
+            self._refusal = fault if isinstance(fault, StorageError) else None
+            raise fault from error
+        except StorageError as error:
+            self._refusal = error
+            raise
+        connection.session = Session(
+            connection,
+            self._installation(found),
+            prepares=not pooled,
+            pipelines=self._config.pipeline == "auto",
+        )
+
+    def _installation(self, found: Installation) -> Installation:
+        """Return one object for all connections that find the same facts, so that statements are compiled once."""
+        if self._found is None or self._found.oids != found.oids or self._found.extensions != found.extensions:
+            self._found = found
+        return self._found
+
+
+class AsyncLogins(Protocol):
+    """What knows the logins of tenants."""
+
+    async def login(self, tenant_id: str) -> AsyncLogin:
+        """Return the pool of a tenant's login."""
+        ...
+
+    def credentials(self, tenant_id: str) -> Credentials:
+        """Return a tenant's credentials."""
+        ...
+
+
+class AsyncDatabase:
+    """One tenant's view of PostgreSQL, for one store: every statement is entered as the tenant."""
+
+    def __init__(self, logins: AsyncLogins, tenant_id: str, store: str) -> None:
+        """Take what gives the tenant's login."""
+        self._logins = logins
+        self._store = store
+        self.tenant_id = tenant_id
+
+    async def fetch(self, query: Query, **values: Any) -> list[Row]:
+        """Run one statement, in one round trip and one transaction; return its rows."""
+        return (await self.run(((query, values),)))[0]
+
+    async def run(self, calls: Sequence[Call]) -> list[list[Row]]:
+        """Run several statements in one round trip and one transaction; return the rows of each."""
+        login = await self._logins.login(self.tenant_id)
+        return await login.run(calls, self.tenant_id, self._enter(login))
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncTransaction]:
+        """Open a transaction for statements that depend on each other's rows; it commits when the block ends well."""
+        login = await self._logins.login(self.tenant_id)
+        connection = await login.lend()
+        transaction = AsyncTransaction(connection, self.tenant_id, self._enter(login))
+        try:
+            yield transaction
+            await transaction.end(b"COMMIT")
+        except psycopg.Error as error:
+            await transaction.give_up()
+            raise translated(error) from error
+        except BaseException:
+            await transaction.give_up()
+            raise
+        finally:
+            await login.take_back(connection)
+
+    def _enter(self, login: AsyncLogin) -> Call | None:
+        if login.sealed:
+            return _ENTER, {"capability": self._logins.credentials(self.tenant_id).capability, "store": self._store}
+        return None
+
+
+class AsyncTransaction:
+    """Statements in one open transaction; its beginning and the entry travel with the first of them."""
+
+    def __init__(self, connection: AsyncLibraryConnection, tenant_id: str, enter: Call | None) -> None:
+        """Take a connection that is idle."""
+        self._connection = connection
+        self._tenant_id = tenant_id
+        self._enter = enter
+        self._begun = False
+
+    async def fetch(self, query: Query, **values: Any) -> list[Row]:
+        """Run one statement; return its rows."""
+        return (await self.run(((query, values),)))[0]
+
+    async def run(self, calls: Sequence[Call]) -> list[list[Row]]:
+        """Run several statements in one round trip; return the rows of each."""
+        session = self._connection.session
+        wanted = [session.encode(call, self._tenant_id) for call in calls]
+        try:
+            if self._begun:
+                return await self._connection.wait(session.within(wanted))
+            self._begun = True
+            if self._enter is None:
+                return await self._connection.wait(session.begin(wanted))
+            entering = session.encode(self._enter, self._tenant_id)
+            return (await self._connection.wait(session.begin([entering, *wanted])))[1:]
+        except psycopg.Error as error:
+            raise translated(error) from error
+
+    async def end(self, command: bytes) -> None:
+        """Commit or roll back, when anything was begun."""
+        if self._begun:
+            self._begun = False
+            await self._connection.wait(self._connection.session.command(command))
+
+    async def give_up(self) -> None:
+        """Roll back; a connection that cannot is closed when it is given back."""
+        try:
+            await self.end(b"ROLLBACK")
+        except psycopg.Error:
+            await self._connection.close()

@@ -1,0 +1,97 @@
+"""Which login serves which tenant: one pool in the common case, a bounded number of them behind a provider of credentials."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from storagelib._async.postgres.database import AsyncDatabase, AsyncLogin
+from storagelib.backends import class_of
+from storagelib.blocking import AsyncLock
+from storagelib.config import PostgresConfig
+from storagelib.credentials import Credentials
+from storagelib.errors import PermissionDenied, Unavailable
+
+__all__ = ["AsyncPostgresEngine", "Provider"]
+
+Provider = Callable[[str], Credentials]
+"""Gives the credentials of a tenant, or raises ``PermissionDenied``; called again for every new connection."""
+
+_PREFIX = AsyncDatabase.__name__.removesuffix("Database")
+
+
+class AsyncPostgresEngine:
+    """All tenants that this process has credentials for."""
+
+    def __init__(self, config: PostgresConfig, provider: Provider | None = None) -> None:
+        """Take the configuration; without a provider its credentials serve exactly the tenant they name."""
+        self._config = config
+        self._provider = provider
+        self._logins: OrderedDict[tuple[str, ...], AsyncLogin] = OrderedDict()
+        self._opening = AsyncLock()
+        self._closed = False
+
+    async def open(self) -> AsyncPostgresEngine:
+        """Open the one pool, so that a wrong configuration is told now; a provider's pools are opened when asked for."""
+        if self._config.credentials is not None:
+            await self.login(self._config.credentials.tenant_id)
+        return self
+
+    async def aclose(self) -> None:
+        """Close all pools."""
+        self._closed = True
+        async with self._opening:
+            while self._logins:
+                _, login = self._logins.popitem()
+                await login.aclose()
+
+    def check_tenant(self, tenant_id: str) -> None:
+        """Refuse a tenant that the one set of credentials is not for, before any I/O."""
+        credentials = self._config.credentials
+        if self._provider is None and credentials is not None and credentials.tenant_id != tenant_id:
+            raise PermissionDenied(
+                "these credentials belong to another tenant; several tenants need a credentials provider"
+            )
+
+    def backend(self, store: str, tenant_id: str) -> Any:
+        """Return one tenant's backend of one store."""
+        kind = class_of(f"{__package__}", f"{_PREFIX}Postgres", store)
+        return kind(AsyncDatabase(self, tenant_id, store))
+
+    def credentials(self, tenant_id: str) -> Credentials:
+        """Return the credentials of a tenant as they are now."""
+        if self._provider is not None:
+            found = self._provider(tenant_id)
+            if found.tenant_id != tenant_id:
+                raise PermissionDenied("the provider gave the credentials of another tenant")
+            return found
+        if self._config.credentials is None:
+            raise PermissionDenied("there are no credentials for this tenant")
+        self.check_tenant(tenant_id)
+        return self._config.credentials
+
+    async def login(self, tenant_id: str) -> AsyncLogin:
+        """Return the pool of a tenant's login, opened when it is asked for first."""
+        credentials = self.credentials(tenant_id)
+        key = (credentials.host, str(credentials.port), credentials.dbname, credentials.user, credentials.schema)
+        known = self._logins.get(key)
+        if known is not None:
+            self._logins.move_to_end(key)
+            return known
+        async with self._opening:
+            if self._closed:
+                raise Unavailable("the store is closed")
+            if key not in self._logins:
+                self._logins[key] = await AsyncLogin(lambda: self.credentials(tenant_id), self._config).open()
+                await self._bound()
+            return self._logins[key]
+
+    async def _bound(self) -> None:
+        """Close the pools longest unused, the busy ones excepted, until there are as few as allowed."""
+        for key, login in list(self._logins.items())[:-1]:
+            if len(self._logins) <= self._config.pools_max:
+                return
+            if not login.busy():
+                del self._logins[key]
+                await login.aclose()

@@ -1,0 +1,280 @@
+# Made from storagelib/_async/postgres/database.py by scripts/sync; change that file instead.
+"""Connections to PostgreSQL: one pool a login, and a tenant's view of it through which every statement goes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, Protocol
+
+import psycopg
+from psycopg import sql
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from storage_sql.queries import Query, load
+from storagelib._postgres.faults import RETRIED, STALE_PLAN, translated
+from storagelib._postgres.identity import FACTS, TENANT, check_tenant, installation
+from storagelib._postgres.session import Call, Installation, Session
+from storagelib.blocking import sleep
+from storagelib.config import PostgresConfig
+from storagelib.credentials import Credentials
+from storagelib.errors import StorageError, Unavailable
+
+__all__ = ["Database", "Login", "Transaction"]
+
+Row = tuple[Any, ...]
+
+_ATTEMPTS: Final = 4
+_ENTER: Final = load("tenancy")["enter"]
+
+
+class LibraryConnection(psycopg.Connection[Row]):
+    """A connection that carries its session."""
+
+    session: Session
+
+
+class Login:
+    """One login's pool. Tenants in sealed mode share it; in role mode it is one tenant's."""
+
+    def __init__(self, source: Callable[[], Credentials], config: PostgresConfig) -> None:
+        """Take where the credentials come from (asked anew for every connection, so that rotation is followed)."""
+        self._source = source
+        self._config = config
+        self._refusal: StorageError | None = None
+        self._found: Installation | None = None
+        self.credentials = source()
+        self.sealed = self.credentials.mode == "sealed"
+        self._pool = ConnectionPool(
+            self._conninfo,
+            kwargs=self._options(),
+            connection_class=LibraryConnection,
+            min_size=config.pool_min,
+            max_size=max(config.pool_max, config.pool_min),
+            timeout=config.pool_timeout_seconds,
+            max_idle=config.pool_idle_seconds,
+            max_lifetime=config.pool_lifetime_seconds,
+            configure=self._configure,
+            open=False,
+            name="llmspell",
+        )
+
+    def open(self) -> Login:
+        """Try one connection, so that a wrong configuration is told at once and as what it is, and open the pool."""
+        try:
+            with LibraryConnection.connect(self._conninfo(), **self._options()) as connection:
+                self._configure(connection)
+        except psycopg.Error as error:
+            raise translated(error, sent=False) from error
+        self._pool.open()
+        return self
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._pool.close()
+
+    def run(self, calls: Sequence[Call], tenant_id: str, enter: Call | None) -> list[list[Row]]:
+        """Run statements as one transaction in one round trip; what deadlocked or could not serialize is sent again."""
+        attempt = 1
+        while True:
+            connection = self.lend()
+            try:
+                session = connection.session
+                wanted = [session.encode(call, tenant_id) for call in calls]
+                if enter is None:
+                    return connection.wait(session.exchange(wanted))
+                entering = session.encode(enter, tenant_id)
+                return (connection.wait(session.exchange([entering, *wanted])))[1:]
+            except psycopg.Error as error:
+                again = error.sqlstate in RETRIED or (error.sqlstate in STALE_PLAN and attempt == 1)
+                if not again or attempt == _ATTEMPTS:
+                    raise translated(error) from error
+            finally:
+                self.take_back(connection)
+            attempt += 1
+            self._pause(attempt)
+
+    def busy(self) -> bool:
+        """Tell whether any connection is lent, or waited for."""
+        stats = self._pool.get_stats()
+        return stats.get("requests_waiting", 0) > 0 or stats.get("pool_available", 0) < stats.get("pool_size", 0)
+
+    def lend(self) -> LibraryConnection:
+        """Take a connection that the server has not hung up on."""
+        while True:
+            try:
+                connection = self._pool.getconn()
+            except PoolTimeout as error:
+                raise self._busy() from error
+            except psycopg.Error as error:
+                raise translated(error, sent=False) from error
+            if connection.session.alive():
+                return connection
+            self._discard(connection)
+
+    def take_back(self, connection: LibraryConnection) -> None:
+        """Return a connection, or close one whose state nobody can vouch for."""
+        if connection.session.clean():
+            self._pool.putconn(connection)
+        else:
+            self._discard(connection)
+
+    def _discard(self, connection: LibraryConnection) -> None:
+        connection.close()
+        self._pool.putconn(connection)
+
+    def _pause(self, attempt: int) -> None:
+        sleep(random.random() * 0.005 * 2**attempt)  # noqa: S311 - to keep two losers apart
+
+    def _busy(self) -> StorageError:
+        stats = self._pool.get_stats()
+        if stats.get("pool_size", 0) == 0 or stats.get("pool_available", 0) == stats.get("pool_size", 0):
+            return self._refusal or Unavailable("the server cannot be reached")
+        return Unavailable(
+            f"all {stats['pool_size']} connections were busy for {self._config.pool_timeout_seconds:g} s: raise pool_max"
+        )
+
+    def _conninfo(self) -> str:
+        self.credentials = self._source()
+        pooled = self.credentials.pooled_dsn if self._config.pooler == "transaction" else None
+        return pooled or self.credentials.conninfo
+
+    def _options(self) -> dict[str, Any]:
+        options = {
+            "autocommit": True,
+            "prepare_threshold": None,
+            "connect_timeout": max(1, round(self._config.connect_timeout_seconds)),
+            "application_name": self._config.application_name,
+        }
+        if self._config.statement_timeout_seconds is not None and self._config.pooler == "none":
+            milliseconds = max(1, round(self._config.statement_timeout_seconds * 1000))
+            options["options"] = f"-c statement_timeout={milliseconds}"
+        return options
+
+    def _configure(self, connection: LibraryConnection) -> None:
+        """Check a new connection and give it its session."""
+        pooled = self._config.pooler == "transaction"
+        given = self.credentials
+        try:
+            facts = (connection.execute(FACTS, (given.schema,), prepare=False)).fetchone()
+            found = installation(given.schema, facts)
+            asked = sql.SQL(TENANT).format(schema=sql.Identifier(given.schema))
+            row = (connection.execute(asked, prepare=False)).fetchone()
+            check_tenant(None if row is None else row[0], given.tenant_id, given.mode)
+        except psycopg.Error as error:
+            fault = translated(error, sent=False)
+            self._refusal = fault if isinstance(fault, StorageError) else None
+            raise fault from error
+        except StorageError as error:
+            self._refusal = error
+            raise
+        connection.session = Session(
+            connection,
+            self._installation(found),
+            prepares=not pooled,
+            pipelines=self._config.pipeline == "auto",
+        )
+
+    def _installation(self, found: Installation) -> Installation:
+        """Return one object for all connections that find the same facts, so that statements are compiled once."""
+        if self._found is None or self._found.oids != found.oids or self._found.extensions != found.extensions:
+            self._found = found
+        return self._found
+
+
+class Logins(Protocol):
+    """What knows the logins of tenants."""
+
+    def login(self, tenant_id: str) -> Login:
+        """Return the pool of a tenant's login."""
+        ...
+
+    def credentials(self, tenant_id: str) -> Credentials:
+        """Return a tenant's credentials."""
+        ...
+
+
+class Database:
+    """One tenant's view of PostgreSQL, for one store: every statement is entered as the tenant."""
+
+    def __init__(self, logins: Logins, tenant_id: str, store: str) -> None:
+        """Take what gives the tenant's login."""
+        self._logins = logins
+        self._store = store
+        self.tenant_id = tenant_id
+
+    def fetch(self, query: Query, **values: Any) -> list[Row]:
+        """Run one statement, in one round trip and one transaction; return its rows."""
+        return (self.run(((query, values),)))[0]
+
+    def run(self, calls: Sequence[Call]) -> list[list[Row]]:
+        """Run several statements in one round trip and one transaction; return the rows of each."""
+        login = self._logins.login(self.tenant_id)
+        return login.run(calls, self.tenant_id, self._enter(login))
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Open a transaction for statements that depend on each other's rows; it commits when the block ends well."""
+        login = self._logins.login(self.tenant_id)
+        connection = login.lend()
+        transaction = Transaction(connection, self.tenant_id, self._enter(login))
+        try:
+            yield transaction
+            transaction.end(b"COMMIT")
+        except psycopg.Error as error:
+            transaction.give_up()
+            raise translated(error) from error
+        except BaseException:
+            transaction.give_up()
+            raise
+        finally:
+            login.take_back(connection)
+
+    def _enter(self, login: Login) -> Call | None:
+        if login.sealed:
+            return _ENTER, {"capability": self._logins.credentials(self.tenant_id).capability, "store": self._store}
+        return None
+
+
+class Transaction:
+    """Statements in one open transaction; its beginning and the entry travel with the first of them."""
+
+    def __init__(self, connection: LibraryConnection, tenant_id: str, enter: Call | None) -> None:
+        """Take a connection that is idle."""
+        self._connection = connection
+        self._tenant_id = tenant_id
+        self._enter = enter
+        self._begun = False
+
+    def fetch(self, query: Query, **values: Any) -> list[Row]:
+        """Run one statement; return its rows."""
+        return (self.run(((query, values),)))[0]
+
+    def run(self, calls: Sequence[Call]) -> list[list[Row]]:
+        """Run several statements in one round trip; return the rows of each."""
+        session = self._connection.session
+        wanted = [session.encode(call, self._tenant_id) for call in calls]
+        try:
+            if self._begun:
+                return self._connection.wait(session.within(wanted))
+            self._begun = True
+            if self._enter is None:
+                return self._connection.wait(session.begin(wanted))
+            entering = session.encode(self._enter, self._tenant_id)
+            return (self._connection.wait(session.begin([entering, *wanted])))[1:]
+        except psycopg.Error as error:
+            raise translated(error) from error
+
+    def end(self, command: bytes) -> None:
+        """Commit or roll back, when anything was begun."""
+        if self._begun:
+            self._begun = False
+            self._connection.wait(self._connection.session.command(command))
+
+    def give_up(self) -> None:
+        """Roll back; a connection that cannot is closed when it is given back."""
+        try:
+            self.end(b"ROLLBACK")
+        except psycopg.Error:
+            self._connection.close()

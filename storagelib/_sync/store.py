@@ -1,0 +1,222 @@
+# Made from storagelib/_async/store.py by scripts/sync; change that file instead.
+"""The entry: a store on its backends, and the immutable handle through which one tenant is reached."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from storage_sql.stores import STORES_BY_NAME
+from storagelib.backends import class_of, registered
+from storagelib.blocking import Blocking
+from storagelib.clocks import Clock, system_clock
+from storagelib.config import StoreConfig
+from storagelib.limits import check_tenant_id
+
+if TYPE_CHECKING:
+    from storagelib._sync.agent_state import AgentState
+    from storagelib._sync.api_keys import ApiKeys
+    from storagelib._sync.artifacts import Artifacts
+    from storagelib._sync.events import Events
+    from storagelib._sync.graph import Graph
+    from storagelib._sync.hooks import Hooks
+    from storagelib._sync.procedures import Procedures
+    from storagelib._sync.sessions import Sessions
+    from storagelib._sync.vectors import Vectors
+    from storagelib._sync.workflow_states import WorkflowStates
+
+    from storagelib._sync.kv import KV
+    from storagelib._sync.postgres.engine import Provider
+
+__all__ = ["Store", "Tenant"]
+
+
+class Store:
+    """Storage on the backends of a configuration. Open it once a process, and close it at the end.
+
+    There is no call without a tenant: ``for_tenant`` gives the handle that has the eleven stores.
+    """
+
+    def __init__(self, config: StoreConfig, *, provider: Provider | None = None, clock: Clock = system_clock) -> None:
+        """Take the configuration; ``open`` is what makes a store that can be used."""
+        self.config = config
+        self._provider = provider
+        self._clock = clock
+        self._blocking = Blocking(config.sqlite.readers)
+        self._engines: dict[str, Any] = {}
+
+    @classmethod
+    def open(
+        cls, config: StoreConfig | None = None, *, provider: Provider | None = None, clock: Clock = system_clock
+    ) -> Self:
+        """Open the backends of a configuration; without one, of the environment and the user's file.
+
+        ``provider`` gives the credentials of each tenant where one process serves several on PostgreSQL; ``clock`` is
+        asked by the memory and SQLite backends. Raises ``InvalidInput``, ``Unavailable``, ``PermissionDenied`` (the login
+        would not keep tenants apart) or ``MigrationError``, and leaves nothing open.
+        """
+        store = cls(StoreConfig.load() if config is None else config, provider=provider, clock=clock)
+        try:
+            for name in sorted({store.config.backend_of(each) for each in STORES_BY_NAME}):
+                engine = store._engine(name)
+                if engine is not None:
+                    store._engines[name] = engine
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def close(self) -> None:
+        """Close every connection and thread; calls that are made later raise ``Unavailable``."""
+        while self._engines:
+            name, engine = self._engines.popitem()
+            if name == "postgres":
+                engine.close()
+            else:
+                engine.close()
+        self._blocking.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def for_tenant(self, tenant_id: str) -> Tenant:
+        """Return the handle of one tenant; nothing is sent.
+
+        Raises ``InvalidInput`` for what is no tenant's name, and ``PermissionDenied`` where the credentials belong to
+        another tenant.
+        """
+        check_tenant_id(tenant_id)
+        self.config.check_tenant(tenant_id)
+        if "postgres" in self._engines:
+            self._engines["postgres"].check_tenant(tenant_id)
+        return Tenant(self, tenant_id)
+
+    def backend(self, store: str, tenant_id: str) -> Any:
+        """Return one tenant's backend of one store, as the facades use it."""
+        name = self.config.backend_of(store)
+        engine = self._engines.get(name)
+        if name == "postgres" and engine is not None:
+            return engine.backend(store, tenant_id)
+        if name == "memory" and engine is not None:
+            made = class_of("storagelib.memory", "Memory", store)(engine.space(tenant_id))
+        elif name == "sqlite" and engine is not None:
+            made = class_of("storagelib.sqlite", "Sqlite", store)(engine, tenant_id)
+        else:
+            made = registered(store, name)(tenant_id, self.config.options_of(store))
+        return self._blocking.adapt(made)
+
+    def _engine(self, name: str) -> Any:
+        if name == "memory":
+            from storagelib.memory.engine import MemoryEngine  # noqa: PLC0415 - only what is used is loaded
+
+            return MemoryEngine(self._clock, self.config.memory.most_bytes)
+        if name == "sqlite":
+            from storagelib.sqlite.engine import SqliteEngine  # noqa: PLC0415
+
+            chosen = self.config.sqlite
+            return SqliteEngine(
+                chosen.path,
+                durability=chosen.durability,
+                busy_timeout_seconds=chosen.busy_timeout_seconds,
+                clock=self._clock,
+            ).open()
+        if name == "postgres" and self.config.postgres is not None:
+            from storagelib._sync.postgres.engine import PostgresEngine  # noqa: PLC0415
+
+            return PostgresEngine(self.config.postgres, self._provider).open()
+        return None
+
+
+_PREFIX = Store.__name__.removesuffix("Store")
+
+
+class Tenant:
+    """One tenant's eleven stores. It cannot be turned to another tenant; make a second handle for that."""
+
+    __slots__ = ("_facades", "_store", "_tenant_id")
+    _store: Store
+    _tenant_id: str
+    _facades: dict[str, Any]
+
+    def __init__(self, store: Store, tenant_id: str) -> None:
+        """Take an opened store and a tenant that it may serve."""
+        object.__setattr__(self, "_store", store)
+        object.__setattr__(self, "_tenant_id", tenant_id)
+        object.__setattr__(self, "_facades", {})
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a tenant's handle cannot be changed: {name}")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._tenant_id!r})"
+
+    @property
+    def tenant_id(self) -> str:
+        """The tenant."""
+        return self._tenant_id
+
+    @property
+    def vectors(self) -> Vectors:
+        """Embeddings with text and metadata."""
+        return self._facade("vectors")  # type: ignore[no-any-return]
+
+    @property
+    def graph(self) -> Graph:
+        """Entities and relationships over two axes of time."""
+        return self._facade("graph")  # type: ignore[no-any-return]
+
+    @property
+    def procedures(self) -> Procedures:
+        """Learned patterns and procedures."""
+        return self._facade("procedures")  # type: ignore[no-any-return]
+
+    @property
+    def agent_state(self) -> AgentState:
+        """The states of agents, with their history."""
+        return self._facade("agent_state")  # type: ignore[no-any-return]
+
+    @property
+    def kv(self) -> KV:
+        """Keys and values."""
+        return self._facade("kv")  # type: ignore[no-any-return]
+
+    @property
+    def workflow_states(self) -> WorkflowStates:
+        """The lives of workflows, with leases."""
+        return self._facade("workflow_states")  # type: ignore[no-any-return]
+
+    @property
+    def sessions(self) -> Sessions:
+        """Sessions and their messages."""
+        return self._facade("sessions")  # type: ignore[no-any-return]
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """Named content, stored once."""
+        return self._facade("artifacts")  # type: ignore[no-any-return]
+
+    @property
+    def events(self) -> Events:
+        """The append-only log."""
+        return self._facade("events")  # type: ignore[no-any-return]
+
+    @property
+    def hooks(self) -> Hooks:
+        """What hooks did."""
+        return self._facade("hooks")  # type: ignore[no-any-return]
+
+    @property
+    def api_keys(self) -> ApiKeys:
+        """Issued keys and sealed values."""
+        return self._facade("api_keys")  # type: ignore[no-any-return]
+
+    def _facade(self, name: str) -> Any:
+        facades = self._facades
+        if name not in facades:
+            facades[name] = class_of(f"{__package__}", _PREFIX, name)(self._store.backend(name, self._tenant_id))
+        return facades[name]

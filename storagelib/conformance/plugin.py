@@ -1,0 +1,105 @@
+"""The pytest plugin: every test runs on each subject, behind the asynchronous and the blocking library."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from storage_sql.stores import STORES_BY_NAME
+from storagelib._async.store import AsyncStore
+from storagelib._sync.store import Store
+from storagelib.config import StoreConfig
+from storagelib.conformance import hooks, subjects
+from storagelib.conformance.awaited import Awaited
+from storagelib.conformance.subjects import Opening, SettableClock, Subject
+
+__all__ = ["clock", "model", "neighbour", "opening", "store", "tenant"]
+
+_STORE = re.compile(r"test_(\w+)\.py")
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Let projects tell of their own subjects."""
+    pluginmanager.add_hookspecs(hooks)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker."""
+    config.addinivalue_line("markers", "settable_clock: moves the clock, which a server does not allow")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test on each subject that has the store it is about."""
+    if "subject" not in metafunc.fixturenames:
+        return
+    told = metafunc.config.hook.pytest_llmspell_subjects(config=metafunc.config)
+    known = [subjects.memory, subjects.sqlite, *(subject for group in told for subject in group)]
+    named = _STORE.fullmatch(Path(metafunc.module.__file__).name)
+    about = named[1] if named else ""
+    moving = metafunc.definition.get_closest_marker("settable_clock") is not None
+    chosen = [
+        twin
+        for subject in known
+        for twin in subject.twins
+        if (about not in STORES_BY_NAME or about in subject.stores) and (subject.settable_clock or not moving)
+    ]
+    metafunc.parametrize("subject", chosen, ids=[subject.name for subject in chosen])
+
+
+@pytest.fixture
+def clock() -> SettableClock:
+    """Give the clock of the memory and SQLite backends, which the test may move."""
+    return SettableClock()
+
+
+@pytest.fixture
+def opening(subject: Subject, request: pytest.FixtureRequest) -> Any:
+    """Give what the store under test is opened with."""
+    with subject.prepare(request) as prepared:
+        yield prepared
+
+
+@pytest_asyncio.fixture
+async def store(
+    subject: Subject, opening: Opening, clock: SettableClock, request: pytest.FixtureRequest
+) -> AsyncIterator[Any]:
+    """Give an opened store; the blocking one stands behind awaited calls."""
+    moving = request.node.get_closest_marker("settable_clock") is not None
+    options: dict[str, Any] = {"provider": opening.provider}
+    if moving:
+        options["clock"] = clock
+    if subject.blocking:
+        opened = Store.open(opening.config, **options)
+        try:
+            yield Awaited(opened)
+        finally:
+            opened.close()
+        return
+    async with await AsyncStore.open(opening.config, **options) as awaited:
+        yield awaited
+
+
+@pytest.fixture
+def tenant(store: Any, opening: Opening) -> Any:
+    """Give the handle of a tenant that has nothing yet."""
+    return store.for_tenant(opening.new_tenant())
+
+
+@pytest.fixture
+def neighbour(store: Any, opening: Opening) -> Any:
+    """Give the handle of another tenant of the same store."""
+    return store.for_tenant(opening.new_tenant())
+
+
+@pytest_asyncio.fixture
+async def model(clock: SettableClock, request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+    """Give a tenant in memory, which says what is right; its clock is the test's one when that is moved."""
+    moving = request.node.get_closest_marker("settable_clock") is not None
+    options: dict[str, Any] = {"clock": clock} if moving else {}
+    async with await AsyncStore.open(StoreConfig.in_memory(), **options) as memory:
+        yield memory.for_tenant("model")

@@ -1,0 +1,101 @@
+"""PostgreSQL as a subject of the conformance tests: tenants in both isolation modes, each test with tenants of its own."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from psycopg import sql
+
+from storagelib.config import PostgresConfig, StoreConfig
+from storagelib.conformance.subjects import Opening, Subject
+from storagelib.credentials import Credentials
+from tests.plugins.installation import Installation, installation_on
+from tests.plugins.tenants import ALL_STORES, PASSWORD, make_app, make_sealed_tenant, make_tenant
+
+_NUMBERS = itertools.count(1)
+
+
+class Tenants:
+    """Makes tenants of one installation and knows their credentials."""
+
+    def __init__(self, installation: Installation) -> None:
+        """Prepare both modes: a role that has all stores, and the shared login."""
+        self.installation = installation
+        self._app = make_app(installation)
+        self._known: dict[str, Credentials] = {}
+        make_tenant(installation, "the-first")  # makes the role of this set of stores
+
+    def of(self, tenant: str) -> Credentials:
+        """Return a tenant's credentials."""
+        return self._known[tenant]
+
+    def new(self, mode: str) -> str:
+        """Make a tenant that nobody used before."""
+        tenant = f"conformance-{next(_NUMBERS)}"
+        if mode == "sealed":
+            capability = make_sealed_tenant(self.installation, tenant)
+            self._known[tenant] = Credentials.from_dsn(
+                self._app, tenant_id=tenant, mode="sealed", schema=self.installation.schema, capability=capability
+            )
+        else:
+            self._known[tenant] = Credentials.from_dsn(
+                self._login(tenant), tenant_id=tenant, schema=self.installation.schema
+            )
+        return tenant
+
+    def _login(self, tenant: str) -> str:
+        roles = self.installation.names
+        login, schema = roles.tenant_login(tenant, "a"), sql.Identifier(self.installation.schema)
+        with self.installation.connect(roles.owner) as connection, connection.transaction():
+            connection.execute(
+                sql.SQL("INSERT INTO {}.tenants (tenant, namespace, name, stores) VALUES (%s, 'test', %s, %s)").format(
+                    schema
+                ),
+                (tenant, tenant, list(ALL_STORES)),
+            )
+            connection.execute(
+                sql.SQL("INSERT INTO {}.tenant_logins (login, tenant, slot) VALUES (%s, %s, 'a')").format(schema),
+                (login, tenant),
+            )
+            connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(roles.shard(tenant))))
+            connection.execute(
+                sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(login), sql.Literal(PASSWORD))
+            )
+            connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(roles.owner)))
+            connection.execute(
+                sql.SQL("GRANT {} TO {} WITH INHERIT TRUE, SET FALSE").format(
+                    sql.Identifier(roles.store_set(ALL_STORES)), sql.Identifier(login)
+                )
+            )
+        return self.installation.database.dsn_as(login, PASSWORD)
+
+
+@pytest.fixture(scope="session")
+def conformance_tenants(superuser_url: str) -> Iterator[Tenants]:
+    """Give what makes tenants on a database that all conformance tests of this session share."""
+    with installation_on(superuser_url) as made:
+        yield Tenants(made)
+
+
+def opening_of(tenants: Tenants, mode: str, **options: Any) -> Opening:
+    """Return what a store of many tenants is opened with."""
+    first = tenants.of(tenants.new(mode))
+    config = StoreConfig(backend="postgres", postgres=PostgresConfig(credentials=first, **{"pool_max": 8, **options}))
+    return Opening(config, tenants.of, lambda: tenants.new(mode))
+
+
+def _prepare(mode: str) -> Callable[[Any], Any]:
+    @contextmanager
+    def prepare(request: Any) -> Iterator[Opening]:
+        yield opening_of(request.getfixturevalue("conformance_tenants"), mode)
+
+    return prepare
+
+
+def pytest_llmspell_subjects() -> list[Subject]:
+    """Add PostgreSQL in both modes."""
+    return [Subject(f"postgres-{mode}", _prepare(mode), settable_clock=False) for mode in ("role", "sealed")]
