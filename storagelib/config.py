@@ -48,6 +48,7 @@ SqliteDurability = Literal["full", "normal"]
 """``full``: a commit survives a power cut. ``normal``: the last commits may not; the file stays whole."""
 
 STORE_NAMES: Final = tuple(store.name for store in STORES)
+BUILT_IN: Final = ("memory", "sqlite", "postgres")
 POOL_MOST: Final = 1000
 _BACKEND: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 OLD_BACKENDS: Final = ("sled", "hnsw", "file", "surrealdb")
@@ -310,6 +311,49 @@ class StoreConfig:
         """Use the PostgreSQL that these credentials open; ``options`` are those of ``PostgresConfig``."""
         return cls(backend="postgres", postgres=_made(PostgresConfig, {"credentials": credentials, **options}))
 
+    @classmethod
+    def from_mapping(cls, tables: Mapping[str, Any]) -> StoreConfig:
+        """Read the tables of a configuration file; other names that earlier programs used are understood as well.
+
+        >>> tables = {"storage": {"backend": "sqlite", "components": {"kv": {"backend": "memory"}}}}
+        >>> StoreConfig.from_mapping(tables).backend_of("kv")
+        'memory'
+        """
+        from storagelib import config_sources  # noqa: PLC0415 - plain arguments need no reader
+
+        return config_sources.from_mapping(tables)
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str]) -> StoreConfig:
+        """Read a configuration file; nothing else is looked at."""
+        from storagelib import config_sources  # noqa: PLC0415
+
+        return config_sources.from_toml(path)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        environ: Mapping[str, str] | None = None,
+        **overrides: Any,
+    ) -> StoreConfig:
+        """Put a configuration together from everything that says something.
+
+        The first of these that says a thing counts: ``overrides``, variables ``LLMSPELL_STORAGE_…``, ``DATABASE_URL``, the
+        file at ``path`` (by default ``~/.config/llmspell/config.toml``, if it is there). When nobody says anything, all is
+        in SQLite at ``~/.local/share/llmspell/llmspell.db``. A connection that nothing would use names the backend too.
+
+        ``overrides`` are named as variables are, in small letters (``postgres_pool_max=5``), or are whole parts
+        (``sqlite=SqliteConfig(…)``, ``components={"kv": {"backend": "memory"}}``); None says nothing. ``environ`` is
+        ``os.environ`` when it is not given.
+
+        >>> StoreConfig.load(environ={"LLMSPELL_STORAGE_BACKEND": "memory"}, path=os.devnull).backend
+        'memory'
+        """
+        from storagelib import config_sources  # noqa: PLC0415
+
+        return config_sources.load(path, os.environ if environ is None else environ, overrides)
+
     def backend_of(self, store: str) -> str:
         """Return the name of the backend that a store is on.
 
@@ -336,7 +380,7 @@ class StoreConfig:
         return tenant_id
 
     def _together(self) -> list[str]:
-        found = []
+        found = self._option_faults()
         if self.postgres is None:
             using = [store for store in STORE_NAMES if self.backend_of(store) == "postgres"]
             if using:
@@ -351,6 +395,24 @@ class StoreConfig:
                 if tenant is not None and not re.fullmatch(self.tenant_id_pattern, tenant)
             ]
         return found
+
+    def _option_faults(self) -> list[str]:
+        """Check the options of stores on our own backends; what a registered one understands, only it can say."""
+        chosen = {
+            store: each.options
+            for store, each in self.components.items()
+            if each.options and self.backend_of(store) in BUILT_IN
+        }
+        if not chosen:
+            return []
+        from storagelib.config_keys import option_fault  # noqa: PLC0415 - most configurations have no options
+
+        found = (
+            (f"components.{store}.{name}", option_fault(store, name, value))
+            for store, options in chosen.items()
+            for name, value in options.items()
+        )
+        return [f"{name}: {fault}" for name, fault in found if fault is not None]
 
 
 def _store(name: str) -> str:
