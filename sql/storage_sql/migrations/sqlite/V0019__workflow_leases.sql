@@ -4,7 +4,7 @@
 
 ALTER TABLE workflow_states ADD COLUMN steps_completed INTEGER NOT NULL DEFAULT 0 CHECK (steps_completed >= 0);
 ALTER TABLE workflow_states ADD COLUMN last_step TEXT CHECK (length(last_step) BETWEEN 1 AND 255);
-ALTER TABLE workflow_states ADD COLUMN error TEXT CHECK (json_valid(error));
+ALTER TABLE workflow_states ADD COLUMN error TEXT CHECK (error IS NULL OR json_valid(error));
 ALTER TABLE workflow_states ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0 CHECK (attempts >= 0);
 ALTER TABLE workflow_states ADD COLUMN fencing_token INTEGER NOT NULL DEFAULT 0 CHECK (fencing_token >= 0);
 ALTER TABLE workflow_states ADD COLUMN lease_owner TEXT CHECK (length(lease_owner) BETWEEN 1 AND 255);
