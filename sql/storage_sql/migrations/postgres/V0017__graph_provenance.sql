@@ -43,7 +43,7 @@ CREATE INDEX relationships_closed ON {{ schema }}.relationships (tenant_id, tx_t
 -- Erasing takes the embeddings too, and is a tick of its own. Under the clock's lock nothing is added
 -- meanwhile; where there is nothing to erase the clock stands still.
 SET LOCAL ROLE {{ maintenance }};
-CREATE FUNCTION {{ schema }}.erase_entity(
+CREATE FUNCTION {{ schema }}.erase_entity_as(
     subject uuid, reason text, actor text, OUT tx bigint, OUT at timestamptz, OUT erased bigint)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -87,7 +87,7 @@ BEGIN
     IF asking IS NULL THEN
         RAISE EXCEPTION 'no tenant entered' USING ERRCODE = '42501';
     END IF;
-    SELECT e.erased INTO rows_gone FROM {{ schema }}.erase_entity(subject, reason, NULL) AS e;
+    SELECT e.erased INTO rows_gone FROM {{ schema }}.erase_entity_as(subject, reason, NULL) AS e;
     IF rows_gone = 0 THEN
         INSERT INTO {{ schema }}.erasures (tenant_id, kind, subject_hash, rows_erased, reason)
         VALUES (asking, 'entity', sha256(convert_to(subject::text, 'UTF8')), 0, reason);
@@ -95,7 +95,7 @@ BEGIN
     RETURN rows_gone;
 END
 $function$;
-COMMENT ON FUNCTION {{ schema }}.erase_entity(uuid, text, text) IS 'Removes all versions of an entity, its relationships and embeddings in one tick, and leaves a trace.';
+COMMENT ON FUNCTION {{ schema }}.erase_entity_as(uuid, text, text) IS 'Removes all versions of an entity, its relationships and embeddings in one tick, and leaves a trace.';
 SET LOCAL ROLE {{ owner }};
 
 COMMENT ON TABLE {{ schema }}.graph_transactions IS 'Who wrote to the graph, why, and from what; a row for each tick of which something was said.';
