@@ -116,11 +116,12 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             content = file.read(_FILE_BYTES_MOST + 1)
-        if len(content) > _FILE_BYTES_MOST:
-            raise InvalidInput(what, [f"{path}: is longer than {_FILE_BYTES_MOST} bytes"])
-        return tomllib.loads(content.decode("utf-8"))
     except OSError as error:
         raise InvalidInput(what, [f"{path}: {error.strerror}"]) from error
+    if len(content) > _FILE_BYTES_MOST:
+        raise InvalidInput(what, [f"{path}: is longer than {_FILE_BYTES_MOST} bytes"])
+    try:
+        return tomllib.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         # The parser may quote the line, and with it a password; where it stopped is enough.
         place = re.search(r"at line \d+, column \d+", str(error))
@@ -409,7 +410,9 @@ def _postgres(
         return None
     prefix = "storage.postgres."
     here = {path.removeprefix(prefix): each for path, each in said.items() if path.startswith(prefix)}
-    sources = [here[name] for name in _SOURCES if name in here] or [here[name] for name in ("host",) if name in here]
+    sources = [here[name] for name in _SOURCES if name in here] or [
+        here[name] for name in ("host", "dbname", "user") if name in here
+    ]
     backend = said.get("storage.backend")
     on_postgres = any(each.backend == "postgres" for each in components.values())
     if sources and not on_postgres:

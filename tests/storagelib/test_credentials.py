@@ -223,3 +223,58 @@ def test_a_ca_from_a_mapping_needs_a_file(tmp_path: Path) -> None:
     saved = credentials.save_ca(tmp_path / "ca.crt")
     assert conninfo_to_dict(saved.conninfo)["sslrootcert"] == str(tmp_path / "ca.crt")
     assert (tmp_path / "ca.crt").read_bytes() == CERTIFICATE
+
+
+DSN = "postgresql://ada:s3cret@db.example:5433/agents"
+
+
+@pytest.mark.parametrize("host", ["db.example", "10.0.0.1", "[::1]", "%2Fvar%2Frun%2Fpostgresql"])
+def test_a_uri_gives_credentials(host: str) -> None:
+    """What a URI says arrives, and goes back to libpq unchanged."""
+    dsn = f"postgresql://ada:s3%40cret@{host}:5433/agents?sslmode=verify-full&sslrootcert=/ca&sslcert=/c&sslkey=/k"
+    credentials = Credentials.from_dsn(dsn, tenant_id="acme")
+    assert (credentials.tenant_id, credentials.mode, credentials.schema) == ("acme", "role", "llmspell")
+    assert conninfo_to_dict(credentials.dsn) == conninfo_to_dict(dsn)
+    assert conninfo_to_dict(credentials.conninfo) == conninfo_to_dict(dsn)
+
+
+def test_a_uri_may_leave_port_and_sslmode_out() -> None:
+    """The defaults of libpq stand for them; a socket's folder may stand behind the question mark."""
+    credentials = Credentials.from_dsn("postgres://ada:s3cret@/agents?host=/run", tenant_id="acme", schema="own")
+    assert (credentials.host, credentials.port, credentials.sslmode, credentials.schema) == (
+        "/run", 5432, "prefer", "own"
+    )  # fmt: skip
+
+
+def test_a_uri_may_have_a_pooled_one_and_a_capability() -> None:
+    """In sealed mode, and through a pooler."""
+    pooled = "postgresql://ada:s3cret@pooler:6432/agents"
+    credentials = Credentials.from_dsn(DSN, tenant_id="acme", mode="sealed", capability=CAPABILITY, pooled_dsn=pooled)
+    assert (credentials.mode, credentials.capability) == ("sealed", CAPABILITY)
+    assert credentials.pooled_conninfo is not None
+    assert conninfo_to_dict(credentials.pooled_conninfo) == {**conninfo_to_dict(pooled), "sslmode": "prefer"}
+    assert Credentials.from_dsn(DSN, tenant_id="acme").pooled_conninfo is None
+
+
+@pytest.mark.parametrize(
+    ("dsn", "options", "faults"),
+    [
+        ("mysql://ada:s3cret@db/agents", {}, ("dsn: is not a connection URI (postgresql://…)",)),
+        ("postgresql://", {}, ("dsn: names no host", "dsn: names no dbname", "dsn: names no user", "dsn: names no password")),
+        (f"{DSN}?sslmode=on", {}, ("sslmode: must be one of disable, allow, prefer, require, verify-ca, verify-full",)),
+        (f"{DSN}?options=s3cret", {}, (
+            "dsn: holds a parameter besides sslmode, sslrootcert, sslcert, sslkey, application_name, connect_timeout",)),
+        (f"{DSN}?sslcert=/c", {}, ("sslcert, sslkey: must be given together",)),
+        (DSN, {"tenant_id": "A"}, ("tenant_id: is not a tenant id: 3 to 255 of a-z, 0-9 and -",)),
+        (DSN, {"mode": "sealed"}, ("capability: is missing, and mode is sealed",)),
+        (DSN, {"mode": "open"}, ("mode: must be one of role, sealed",)),
+        (DSN, {"pooled_dsn": "postgresql://eve:s3cret@p:1/agents"}, ("pooled_dsn: differs from user",)),
+        (DSN.replace("5433", "0"), {}, ("port: must be a number from 1 to 65535",)),
+    ],
+)  # fmt: skip
+def test_a_wrong_uri_is_refused(dsn: str, options: dict[str, Any], faults: tuple[str, ...]) -> None:
+    """Every fault at once, and no value of the URI."""
+    with pytest.raises(InvalidInput) as refusal:
+        Credentials.from_dsn(dsn, **{"tenant_id": "acme", **options})
+    assert refusal.value.faults == faults
+    assert "s3cret" not in "".join(traceback.format_exception(refusal.value))
