@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 READ = ("SELECT",)
 APPEND = ("SELECT", "INSERT")
 KEEP = ("SELECT", "INSERT", "UPDATE")
+PRUNED = ("SELECT", "INSERT", "DELETE")
 FULL = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 VECTOR_TABLE = re.compile(r"vector_embeddings_([1-9][0-9]{0,4})")
@@ -75,11 +76,24 @@ STORES: tuple[Store, ...] = (
             "close_relationship_versions(uuid, timestamptz, timestamptz)",
             "retire_entity(uuid)",
             "erase_entity(uuid, text)",
-            "erase_entity(uuid, text, text)",
+            "erase_entity_as(uuid, text, text)",
         ),
     ),
     Store("procedures", "Procedures", (Table("procedural_patterns", FULL),)),
-    Store("agent_state", "AgentState", (Table("agent_states", FULL),)),
+    Store(
+        "agent_state",
+        "AgentState",
+        (
+            Table("agent_states", FULL),
+            Table("agent_state_history", PRUNED),
+            Table("agent_state_checkpoints", PRUNED),
+            Table("agent_transitions", PRUNED),
+            # A checkpoint is locked while another one is built on it, and may be put again.
+            Table("agent_thread_checkpoints", FULL),
+            Table("agent_thread_parts", PRUNED),
+            Table("agent_thread_writes", FULL),
+        ),
+    ),
     Store("kv", "KV", (Table("kv_store", FULL),)),
     Store("workflow_states", "WorkflowStates", (Table("workflow_states", FULL), Table("workflow_steps", FULL))),
     Store(
@@ -101,14 +115,24 @@ STORES: tuple[Store, ...] = (
     Store(
         "events",
         "Events",
-        (Table("event_log", APPEND, append_only=True), Table("event_streams", KEEP), _CLOCK, _ERASURES),
+        (
+            Table("event_log", APPEND, append_only=True),
+            Table("event_streams", KEEP),
+            Table("event_ids", FULL),
+            Table("event_consumers", FULL),
+            _CLOCK,
+            _ERASURES,
+        ),
         ("erase_stream(text, text)",),
     ),
     Store(
         "hooks",
         "Hooks",
         (Table("hook_history", APPEND, append_only=True), _ERASURES),
-        ("erase_hook_executions(text, text)",),
+        (
+            "erase_hook_executions(text, text)",
+            "retain_hook_executions(bigint, timestamptz, bigint, bigint, bigint, text)",
+        ),
     ),
     Store("api_keys", "ApiKeys", (Table("api_keys", FULL),), ("note_api_key_use(text)",)),
 )

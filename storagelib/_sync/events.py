@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Protocol
 from uuid import UUID
 
 from storagelib.blocking import sleep
-from storagelib.clocks import LONG_AGO
 from storagelib.components.events import (
     BEGINNING,
     Appended,
@@ -41,6 +40,7 @@ from storagelib.pages import Page, page_of, position_of
 
 __all__ = ["Events", "EventsBackend"]
 
+_MICROSECOND: Final = timedelta(microseconds=1)
 _LANGUAGE_MAX: Final = 50
 _REASON_MAX: Final = 500
 _POLL_MAX: Final = 3600.0
@@ -277,25 +277,29 @@ class Events:
         waits ``poll_seconds``, and each time twice as long, up to ``poll_seconds_max``. With ``follow=False`` it ends
         instead. To resume after an error or a restart, begin behind the last ``position`` that was dealt with.
         """
-        starts = [from_position is not None, from_time is not None, from_end, consumer is not None]
-        if sum(starts) > 1:
+        if sum([from_position is not None, from_time is not None, from_end, consumer is not None]) > 1:
             raise InvalidInput(
                 "the arguments do not fit together", ["from_position, from_time, from_end, consumer: give one of them"]
             )
-        pause = _seconds("poll_seconds", poll_seconds)
-        longest = max(_seconds("poll_seconds_max", poll_seconds_max), pause)
-        if consumer is not None:
-            check_text("consumer", consumer)
-        start: Place | None = BEGINNING
-        if from_position is not None:
-            start = Place(check_integer("from_position", from_position, least=0))
-        elif from_time is not None:
-            start = Place(0, check_time("from_time", from_time))
-        elif from_end:
-            start = None
-        return self._follow(
-            start, consumer, _types(types), check_page_size(batch), (pause, longest) if follow else None
-        )
+        check_page_size(batch)
+        shortest, wanted = _seconds("poll_seconds", poll_seconds), _types(types)
+        wait, longest = shortest, max(_seconds("poll_seconds_max", poll_seconds_max), shortest)
+        place = _start(from_position, from_time)
+        if from_end:
+            place = self._backend.end()
+        elif consumer is not None:
+            place = Place(self._backend.position(check_text("consumer", consumer)))
+        while True:
+            found = self._backend.follow(wanted, place, batch)
+            for event in found.events:
+                yield event
+            place = found.reached
+            if len(found.events) == batch:
+                continue
+            if not follow:
+                return
+            wait = shortest if found.events else min(wait * 2, longest)
+            sleep(wait)
 
     def end(self) -> int:
         """Return the last position given; events appended later have greater ones."""
@@ -383,29 +387,11 @@ class Events:
         place = start if at is None else Place(*at)
         return page_of(self._backend.events(selection, place, limit + 1), limit, "position", "recorded_at")
 
-    def _follow(
-        self,
-        start: Place | None,
-        consumer: str | None,
-        types: tuple[str, ...],
-        batch: int,
-        pauses: tuple[float, float] | None,
-    ) -> Iterator[Event]:
-        place = self._backend.end() if start is None else start
-        if consumer is not None:
-            place = Place(self._backend.position(consumer), LONG_AGO)
-        wait = pauses[0] if pauses else 0.0
-        while True:
-            found = self._backend.follow(types, place, batch)
-            for event in found.events:
-                yield event
-            place = found.reached
-            if len(found.events) == batch:
-                continue
-            if pauses is None:
-                return
-            wait = pauses[0] if found.events else min(wait * 2, pauses[1])
-            sleep(wait)
+
+def _start(position: int | None, time: datetime | None) -> Place:
+    if position is not None:
+        return Place(check_integer("from_position", position, least=0))
+    return BEGINNING if time is None else Place(0, check_time("from_time", time))
 
 
 def _drafts(events: list[NewEvent]) -> list[Draft]:

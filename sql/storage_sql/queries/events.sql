@@ -1,0 +1,234 @@
+-- Appends take the tenant's clock first and hold it until they commit: positions and times grow in the order of the
+-- commits. With an expectation the clock is only locked until the stream is known to be where it is expected, so that a
+-- refused append leaves no gap; it gives no row.
+
+-- name: append
+-- in: event_id uuid, event_type text, stream text, correlation_id text, occurred_at timestamptz, language text, payload jsonb, expected bigint
+WITH
+{% if expecting %}
+locked AS MATERIALIZED (
+    SELECT c.n, greatest(clock_timestamp(), c.at + interval '1 microsecond') AS at
+      FROM {{ schema }}.tenant_clock AS c WHERE c.tenant_id = :tenant FOR UPDATE
+), head AS (
+    INSERT INTO {{ schema }}.event_streams AS old (tenant_id, stream, head, created_at)
+    SELECT :tenant, :stream, 1, locked.at FROM locked
+     WHERE :expected = 0
+        OR EXISTS (SELECT FROM {{ schema }}.event_streams AS s WHERE s.tenant_id = :tenant AND s.stream = :stream)
+    ON CONFLICT (tenant_id, stream) DO UPDATE SET head = old.head + 1 WHERE old.head = :expected
+    RETURNING head
+), clock AS (
+    UPDATE {{ schema }}.tenant_clock AS c SET n = locked.n + 1, at = locked.at
+      FROM locked, head WHERE c.tenant_id = :tenant
+    RETURNING c.n, c.at
+)
+{% else %}
+clock AS (
+    INSERT INTO {{ schema }}.tenant_clock AS old (tenant_id, n, at) VALUES (:tenant, 1, clock_timestamp())
+    ON CONFLICT (tenant_id) DO UPDATE
+        SET n = old.n + 1, at = greatest(clock_timestamp(), old.at + interval '1 microsecond')
+    RETURNING n, at
+), head AS (
+    INSERT INTO {{ schema }}.event_streams AS old (tenant_id, stream, head, created_at)
+    SELECT :tenant, :stream, 1, clock.at FROM clock
+    ON CONFLICT (tenant_id, stream) DO UPDATE SET head = old.head + 1
+    RETURNING head
+)
+{% endif %}
+{% if keyed %}
+, remembered AS (
+    INSERT INTO {{ schema }}.event_ids (tenant_id, event_id, stream, sequence, position, timestamp)
+    SELECT :tenant, :event_id, :stream, head.head, clock.n, clock.at FROM clock, head
+)
+{% endif %}
+, written AS (
+    INSERT INTO {{ schema }}.event_log
+        (tenant_id, event_id, event_type, correlation_id, stream, sequence, position, timestamp, occurred_at, language,
+         payload)
+    SELECT :tenant, :event_id, :event_type, :correlation_id, :stream, head.head, clock.n, clock.at,
+           coalesce(:occurred_at, clock.at), :language, :payload
+      FROM clock, head
+)
+SELECT head.head, clock.n, clock.at FROM clock, head
+
+-- `members` has for each event the place of its stream in `streams`, `numbers` its place among the events of its stream.
+-- An expectation of -1 is none. One that fails only because its stream was made meanwhile breaks the check on heads, so
+-- that nothing is written either.
+-- name: append_many
+-- in: total bigint, streams text[], counts bigint[], expected bigint[], event_ids uuid[], given boolean[], types text[], correlations text[], members bigint[], numbers bigint[], occurred timestamptz[], languages text[], payloads jsonb[]
+WITH wanted AS MATERIALIZED (
+    SELECT w.stream, w.added, w.expected, w.member
+      FROM unnest(:streams, :counts, :expected) WITH ORDINALITY AS w (stream, added, expected, member)
+)
+{% if expecting %}
+, locked AS MATERIALIZED (
+    SELECT c.n, greatest(clock_timestamp(), c.at + interval '1 microsecond') AS at
+      FROM {{ schema }}.tenant_clock AS c WHERE c.tenant_id = :tenant FOR UPDATE
+), present AS MATERIALIZED (
+    SELECT s.stream, s.head FROM {{ schema }}.event_streams AS s
+     WHERE s.tenant_id = :tenant AND s.stream = ANY (:streams) AND EXISTS (SELECT FROM locked) FOR UPDATE
+), clock AS (
+    UPDATE {{ schema }}.tenant_clock AS c
+       SET n = locked.n + :total, at = locked.at + (:total - 1) * interval '1 microsecond'
+      FROM locked
+     WHERE c.tenant_id = :tenant
+       AND NOT EXISTS (SELECT FROM wanted AS w LEFT JOIN present AS p ON p.stream = w.stream
+                        WHERE w.expected >= 0 AND w.expected <> coalesce(p.head, 0))
+    RETURNING c.n - :total AS n, locked.at
+)
+{% else %}
+, clock AS (
+    INSERT INTO {{ schema }}.tenant_clock AS old (tenant_id, n, at)
+    VALUES (:tenant, :total, clock_timestamp() + (:total - 1) * interval '1 microsecond')
+    ON CONFLICT (tenant_id) DO UPDATE
+        SET n = old.n + :total,
+            at = greatest(clock_timestamp(), old.at + interval '1 microsecond') + (:total - 1) * interval '1 microsecond'
+    RETURNING n - :total AS n, at - (:total - 1) * interval '1 microsecond' AS at
+)
+{% endif %}
+, heads AS (
+    INSERT INTO {{ schema }}.event_streams AS old (tenant_id, stream, head, created_at)
+    SELECT :tenant, w.stream, w.added, clock.at FROM clock, wanted AS w
+    ON CONFLICT (tenant_id, stream) DO UPDATE
+{% if expecting %}
+        SET head = CASE WHEN (SELECT w.expected FROM wanted AS w WHERE w.stream = old.stream) IN (-1, old.head)
+                        THEN old.head + excluded.head ELSE -1 END
+{% else %}
+        SET head = old.head + excluded.head
+{% endif %}
+    RETURNING stream, head
+), starts AS MATERIALIZED (
+    SELECT w.member, h.head - w.added AS before FROM heads AS h JOIN wanted AS w ON w.stream = h.stream
+), written AS (
+    INSERT INTO {{ schema }}.event_log
+        (tenant_id, event_id, event_type, correlation_id, stream, sequence, position, timestamp, occurred_at, language,
+         payload)
+    SELECT :tenant, e.event_id, e.event_type, e.correlation_id, (:streams)[e.member], s.before + e.number,
+           clock.n + e.place, clock.at + (e.place - 1) * interval '1 microsecond',
+           coalesce(e.occurred_at, clock.at + (e.place - 1) * interval '1 microsecond'), e.language, e.payload
+      FROM unnest(:event_ids, :types, :correlations, :members, :numbers, :occurred, :languages, :payloads)
+               WITH ORDINALITY
+               AS e (event_id, event_type, correlation_id, member, number, occurred_at, language, payload, place)
+      JOIN starts AS s ON s.member = e.member
+     CROSS JOIN clock
+)
+{% if keyed %}
+, remembered AS (
+    INSERT INTO {{ schema }}.event_ids (tenant_id, event_id, stream, sequence, position, timestamp)
+    SELECT :tenant, e.event_id, (:streams)[e.member], s.before + e.number, clock.n + e.place,
+           clock.at + (e.place - 1) * interval '1 microsecond'
+      FROM unnest(:event_ids, :given, :members, :numbers) WITH ORDINALITY AS e (event_id, given, member, number, place)
+      JOIN starts AS s ON s.member = e.member
+     CROSS JOIN clock
+     WHERE e.given
+)
+{% endif %}
+SELECT h.stream, h.head, clock.n, clock.at FROM heads AS h, clock
+
+-- name: make_clock
+INSERT INTO {{ schema }}.tenant_clock (tenant_id) VALUES (:tenant) ON CONFLICT (tenant_id) DO NOTHING
+
+-- name: known
+-- in: event_ids uuid[]
+SELECT event_id, stream, sequence, position, timestamp FROM {{ schema }}.event_ids
+ WHERE tenant_id = :tenant AND event_id = ANY (:event_ids)
+
+-- name: heads
+-- in: streams text[]
+SELECT stream, head FROM {{ schema }}.event_streams WHERE tenant_id = :tenant AND stream = ANY (:streams)
+
+-- name: clock
+SELECT n, at FROM {{ schema }}.tenant_clock WHERE tenant_id = :tenant
+
+-- Sequences, positions and times grow together: the order is taken from the column whose index is at hand, and every
+-- bound in time leaves partitions out.
+-- name: events
+-- in: stream text, after_sequence bigint, before_sequence bigint, correlation_id text, event_type text, types text[], since timestamptz, until timestamptz, after bigint, after_time timestamptz, most bigint
+SELECT event_id, event_type, stream, sequence, position, correlation_id, timestamp, occurred_at, language, payload
+  FROM {{ schema }}.event_log
+ WHERE tenant_id = :tenant
+{% if of_stream %}
+   AND stream = :stream AND sequence > :after_sequence AND sequence < :before_sequence
+{% endif %}
+{% if of_correlation %}
+   AND correlation_id = :correlation_id
+{% endif %}
+{% if of_type %}
+   AND event_type = :event_type
+{% endif %}
+{% if of_types %}
+   AND event_type = ANY (:types)
+{% endif %}
+{% if from_time %}
+   AND timestamp >= :since
+{% endif %}
+{% if to_time %}
+   AND timestamp < :until
+{% endif %}
+{% if from_place %}
+   AND position {% if newest_first %}<{% else %}>{% endif %} :after
+{% endif %}
+{% if from_place_time %}
+   AND timestamp {% if newest_first %}<={% else %}>={% endif %} :after_time
+{% endif %}
+ ORDER BY {% if by_sequence %}sequence{% elif by_timestamp %}timestamp{% else %}position{% endif %}{% if newest_first %} DESC{% endif %}
+
+ LIMIT :most
+
+-- name: streams
+-- in: prefix text, after text, most bigint
+SELECT stream, head, created_at FROM {{ schema }}.event_streams
+ WHERE tenant_id = :tenant AND stream ^@ :prefix AND stream > :after
+ ORDER BY stream LIMIT :most
+
+-- name: statistics
+WITH counted AS MATERIALIZED (
+    SELECT event_type, count(*) AS events, min(timestamp) AS first_at, max(timestamp) AS last_at
+      FROM {{ schema }}.event_log WHERE tenant_id = :tenant GROUP BY event_type
+), listed AS (
+    SELECT event_type, events FROM counted ORDER BY events DESC, event_type LIMIT 1000
+)
+SELECT coalesce((SELECT sum(events) FROM counted), 0)::bigint,
+       (SELECT count(*) FROM {{ schema }}.event_streams WHERE tenant_id = :tenant),
+       coalesce((SELECT n FROM {{ schema }}.tenant_clock WHERE tenant_id = :tenant), 0),
+       (SELECT min(first_at) FROM counted),
+       (SELECT max(last_at) FROM counted),
+       ARRAY(SELECT event_type FROM listed ORDER BY events DESC, event_type),
+       ARRAY(SELECT events FROM listed ORDER BY events DESC, event_type)
+
+-- name: checkpoint
+-- in: consumer text, position bigint, rewind boolean
+INSERT INTO {{ schema }}.event_consumers AS old (tenant_id, consumer, position, updated_at)
+SELECT :tenant, :consumer, :position, clock_timestamp()
+ WHERE :position <= coalesce((SELECT c.n FROM {{ schema }}.tenant_clock AS c WHERE c.tenant_id = :tenant), 0)
+ON CONFLICT (tenant_id, consumer) DO UPDATE
+    SET position = CASE WHEN :rewind THEN excluded.position ELSE greatest(old.position, excluded.position) END,
+        updated_at = excluded.updated_at
+RETURNING position
+
+-- name: position
+-- in: consumer text
+SELECT position FROM {{ schema }}.event_consumers WHERE tenant_id = :tenant AND consumer = :consumer
+
+-- name: consumers
+-- in: after text, most bigint
+SELECT consumer, position, updated_at FROM {{ schema }}.event_consumers
+ WHERE tenant_id = :tenant AND consumer > :after ORDER BY consumer LIMIT :most
+
+-- name: forget_consumer
+-- in: consumer text
+DELETE FROM {{ schema }}.event_consumers WHERE tenant_id = :tenant AND consumer = :consumer RETURNING consumer
+
+-- name: forget_ids
+-- in: before timestamptz, most bigint
+WITH gone AS (
+    DELETE FROM {{ schema }}.event_ids AS i
+     WHERE i.tenant_id = :tenant AND i.event_id IN (
+        SELECT o.event_id FROM {{ schema }}.event_ids AS o
+         WHERE o.tenant_id = :tenant AND o.timestamp < :before LIMIT :most)
+    RETURNING 1
+)
+SELECT count(*) FROM gone
+
+-- name: erase_stream
+-- in: stream text, reason text
+SELECT {{ schema }}.erase_stream(:stream, :reason)

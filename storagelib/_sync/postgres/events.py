@@ -1,0 +1,233 @@
+# Made from storagelib/_async/postgres/events.py by scripts/sync; change that file instead.
+"""Events in PostgreSQL."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from storage_sql.queries import Query, load
+from storagelib._sync.postgres.database import Database
+from storagelib.clocks import LONG_AGO
+from storagelib.components.events import (
+    BEGINNING,
+    Appended,
+    Batch,
+    Consumer,
+    Draft,
+    Event,
+    Place,
+    Selection,
+    Statistics,
+    Stream,
+    event,
+    first_results,
+    numbered,
+)
+from storagelib.errors import AlreadyExists, Conflict, InvalidInput
+
+__all__ = ["PostgresEvents"]
+
+_QUERIES = load("events")
+_APPEND = {
+    (expecting, keyed): _QUERIES["append"].variant(expecting=expecting, keyed=keyed)
+    for expecting in (False, True)
+    for keyed in (False, True)
+}
+_APPEND_MANY = {
+    (expecting, keyed): _QUERIES["append_many"].variant(expecting=expecting, keyed=keyed)
+    for expecting in (False, True)
+    for keyed in (False, True)
+}
+_ATTEMPTS: Final = 8
+_MICROSECOND: Final = timedelta(microseconds=1)
+_HEADS_CHECK: Final = "event_streams_head_check"
+
+
+class PostgresEvents:
+    """See ``EventsBackend``."""
+
+    def __init__(self, database: Database) -> None:
+        """Take the tenant's view of the database."""
+        self._database = database
+
+    def append(self, drafts: list[Draft], expected: dict[str, int]) -> list[Appended] | dict[str, int]:
+        """Append all or none; return where they went, or the heads when one is not as expected."""
+        for _ in range(_ATTEMPTS):
+            taken: AlreadyExists | None = None
+            try:
+                appended = self._one(drafts[0], expected) if len(drafts) == 1 else self._many(drafts, expected)
+            except AlreadyExists as error:
+                appended, taken = None, error
+            except InvalidInput as error:
+                # A stream that should be new was made after this statement began: the next one sees it.
+                if _HEADS_CHECK not in str(error):
+                    raise
+                appended = None
+            if appended is not None:
+                return appended
+            first, heads = self._why(drafts, expected)
+            if first is not None:
+                return first
+            if taken is not None:
+                raise taken
+            if heads != expected:
+                return heads
+        raise Conflict("concurrent writers were faster each time; try again")
+
+    def events(self, selection: Selection, after: Place | None, limit: int) -> list[Event]:
+        """Return up to ``limit`` events in order of their positions."""
+        query, values = _selected(selection, after, limit)
+        return [event(row) for row in self._database.fetch(query, **values)]
+
+    def follow(self, types: tuple[str, ...], after: Place, limit: int) -> Batch:
+        """Return up to ``limit`` events after a place, and the place that was reached."""
+        clock, rows = self._database.run([(_QUERIES["clock"], {}), _selected(Selection(types=types), after, limit)])
+        found = [event(row) for row in rows]
+        last = Place(found[-1].position, found[-1].recorded_at) if found else after
+        if len(found) == limit or not clock or clock[0][0] <= last.position:
+            return Batch(found, last)
+        # The clock was read before the events: whatever it counted is among them.
+        return Batch(found, Place(*clock[0]))
+
+    def end(self) -> Place:
+        """Return the tenant's clock."""
+        rows = self._database.fetch(_QUERIES["clock"])
+        return Place(*rows[0]) if rows else BEGINNING
+
+    def head(self, stream: str) -> int:
+        """Return the sequence of a stream's last event, or 0."""
+        rows = self._database.fetch(_QUERIES["heads"], streams=[stream])
+        return rows[0][1] if rows else 0
+
+    def streams(self, prefix: str, after: str | None, limit: int) -> list[Stream]:
+        """Return up to ``limit`` streams in order of their code points."""
+        rows = self._database.fetch(_QUERIES["streams"], prefix=prefix, after=after or "", most=limit)
+        return [Stream(*row) for row in rows]
+
+    def statistics(self) -> Statistics:
+        """Count what is there."""
+        ((events, streams, position, first_at, last_at, types, counts),) = self._database.fetch(_QUERIES["statistics"])
+        return Statistics(events, streams, position, first_at, last_at, dict(zip(types, counts, strict=True)))
+
+    def checkpoint(self, consumer: str, position: int, rewind: bool) -> int | None:
+        """Keep a consumer's position; return what is kept, or None when nobody can have got there."""
+        values = {"consumer": consumer, "position": position, "rewind": rewind}
+        rows = self._database.fetch(_QUERIES["checkpoint"], **values)
+        return rows[0][0] if rows else None
+
+    def position(self, consumer: str) -> int:
+        """Return a consumer's position, or 0."""
+        rows = self._database.fetch(_QUERIES["position"], consumer=consumer)
+        return rows[0][0] if rows else 0
+
+    def consumers(self, after: str | None, limit: int) -> list[Consumer]:
+        """Return up to ``limit`` consumers in order of their code points."""
+        rows = self._database.fetch(_QUERIES["consumers"], after=after or "", most=limit)
+        return [Consumer(*row) for row in rows]
+
+    def forget_consumer(self, consumer: str) -> bool:
+        """Remove a consumer's position; tell whether there was one."""
+        return bool(self._database.fetch(_QUERIES["forget_consumer"], consumer=consumer))
+
+    def forget_ids(self, before: datetime, limit: int) -> int:
+        """Forget given ids of events recorded before a time; count them."""
+        return int((self._database.fetch(_QUERIES["forget_ids"], before=before, most=limit))[0][0])
+
+    def erase_stream(self, stream: str, reason: str) -> int:
+        """Remove a stream's events and their given ids, keep its head, leave a trace; count the events."""
+        return int((self._database.fetch(_QUERIES["erase_stream"], stream=stream, reason=reason))[0][0])
+
+    def _one(self, draft: Draft, expected: dict[str, int]) -> list[Appended] | None:
+        rows = self._database.fetch(
+            _APPEND[bool(expected), draft.given],
+            event_id=draft.event_id,
+            event_type=draft.event_type,
+            stream=draft.stream,
+            correlation_id=draft.correlation_id,
+            occurred_at=draft.occurred_at,
+            language=draft.language,
+            payload=draft.payload,
+            expected=expected.get(draft.stream),
+        )
+        return [Appended(draft.event_id, draft.stream, *rows[0])] if rows else None
+
+    def _many(self, drafts: list[Draft], expected: dict[str, int]) -> list[Appended] | None:
+        counts, numbers = numbered(drafts)
+        members = {stream: place for place, stream in enumerate(counts, 1)}
+        keyed = any(draft.given for draft in drafts)
+        rows = self._database.fetch(
+            _APPEND_MANY[bool(expected), keyed],
+            total=len(drafts),
+            streams=list(counts),
+            counts=list(counts.values()),
+            expected=[expected.get(stream, -1) for stream in counts],
+            event_ids=[draft.event_id for draft in drafts],
+            given=[draft.given for draft in drafts] if keyed else [],
+            types=[draft.event_type for draft in drafts],
+            correlations=[draft.correlation_id for draft in drafts],
+            members=[members[draft.stream] for draft in drafts],
+            numbers=numbers,
+            occurred=[draft.occurred_at for draft in drafts],
+            languages=[draft.language for draft in drafts],
+            payloads=[draft.payload for draft in drafts],
+        )
+        if not rows:
+            return None
+        before = {stream: head - counts[stream] for stream, head, _, _ in rows}
+        position, time = rows[0][2] + 1, rows[0][3]
+        return [
+            Appended(
+                draft.event_id,
+                draft.stream,
+                before[draft.stream] + number,
+                position + place,
+                time + place * _MICROSECOND,
+            )
+            for place, (draft, number) in enumerate(zip(drafts, numbers, strict=True))
+        ]
+
+    def _why(self, drafts: list[Draft], expected: dict[str, int]) -> tuple[list[Appended] | None, dict[str, int]]:
+        """Return the first results of ids that are known, and the heads; make the clock of a tenant that has none."""
+        ids = [draft.event_id for draft in drafts if draft.given]
+        known, heads, _ = self._database.run(
+            [
+                (_QUERIES["known"], {"event_ids": ids}),
+                (_QUERIES["heads"], {"streams": list(expected)}),
+                (_QUERIES["make_clock"], {}),
+            ]
+        )
+        found: dict[UUID, Appended] = {row[0]: Appended(*row) for row in known}
+        return first_results(drafts, found), dict.fromkeys(expected, 0) | dict(heads)
+
+
+def _selected(selection: Selection, after: Place | None, limit: int) -> tuple[Query, dict[str, Any]]:
+    order = selection.order(after)
+    query = _QUERIES["events"].variant(
+        of_stream=selection.stream is not None,
+        of_correlation=selection.correlation_id is not None,
+        of_type=len(selection.types) == 1,
+        of_types=len(selection.types) > 1,
+        from_time=selection.since is not None,
+        to_time=selection.until is not None,
+        from_place=after is not None,
+        from_place_time=after is not None and after.time != LONG_AGO,
+        by_sequence=order == "sequence",
+        by_timestamp=order == "timestamp",
+        newest_first=selection.newest_first,
+    )
+    values = {
+        "stream": selection.stream,
+        "after_sequence": selection.after_sequence,
+        "before_sequence": selection.before_sequence,
+        "correlation_id": selection.correlation_id,
+        "event_type": selection.types[0] if selection.types else None,
+        "types": list(selection.types),
+        "since": selection.since,
+        "until": selection.until,
+        "after": None if after is None else after.position,
+        "after_time": None if after is None else after.time,
+        "most": limit,
+    }
+    return query, values

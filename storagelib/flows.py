@@ -1,0 +1,37 @@
+"""How a caller's own function is called: on an event loop it may be asynchronous, in a thread it may not."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from storagelib.errors import InvalidInput
+
+__all__ = ["AsyncFlow", "Flow"]
+
+Argument = TypeVar("Argument")
+
+
+class AsyncFlow:
+    """On an event loop."""
+
+    @staticmethod
+    async def result_of(handler: Callable[[Argument], Any], argument: Argument) -> Any:
+        """Call a function, plain or asynchronous, and return its result."""
+        result = handler(argument)
+        return await result if inspect.isawaitable(result) else result
+
+
+class Flow:
+    """In a thread that may be blocked."""
+
+    @staticmethod
+    def result_of(handler: Callable[[Argument], Any], argument: Argument) -> Any:
+        """Call a plain function and return its result; an asynchronous one is ``InvalidInput``."""
+        result = handler(argument)
+        if inspect.isawaitable(result):
+            if inspect.iscoroutine(result):
+                result.close()
+            raise InvalidInput("the argument cannot be used", ["handler: is asynchronous; use the asynchronous store"])
+        return result
