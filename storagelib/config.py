@@ -77,7 +77,7 @@ class ComponentConfig:
     """What differs for one store."""
 
     backend: str | None = None
-    """The backend of this store; None takes the one of all."""
+    """The backend of this store; the one of all when none is given."""
     options: Mapping[str, object] = field(default_factory=dict)
     """What only this store understands."""
 
@@ -92,7 +92,7 @@ class MemoryConfig:
     """The backend that keeps everything in this process."""
 
     most_bytes: int | None = None
-    """Bytes that one tenant may fill, about; None bounds nothing."""
+    """Bytes that one tenant may fill, about; without a number there is no bound."""
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -156,7 +156,7 @@ class PostgresConfig:
     connect_timeout_seconds: float = 10.0
     """How long making a connection may take; libpq counts whole seconds, at least 2."""
     statement_timeout_seconds: float | None = None
-    """How long one statement may run; None leaves it to the server."""
+    """How long one statement may run; without a number the server's own setting holds."""
     pooler: Pooler = "none"
     """Whether a pooler in transaction mode stands before the server; see the page on PgBouncer."""
     pipeline: Pipeline = "auto"

@@ -14,6 +14,7 @@ import typer.main
 
 from storage_operator.cli.main import app
 from storage_operator.resources.conditions import Reason
+from storagelib.config_keys import environment_name, known_paths
 from tests.docs.pages import DOCS, ROOT, pages
 
 _COMMAND = re.compile(r"(?:^|\$\(|&& )(llmspell [^`|\n\"')]+)", re.MULTILINE)
@@ -52,12 +53,13 @@ def test_commands_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", _PAGES)
 def test_variables_exist(page: Path) -> None:
-    """Each variable that is named is read somewhere in the source, or is one of the operator's settings."""
+    """Each variable that is named is read somewhere in the source, or is a setting of the operator or of the library."""
     code = [*(ROOT / "operator").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
     source = "\n".join(file.read_text(encoding="utf-8") for file in code if file.parent != Path(__file__).parent)
     settings = (DOCS / "reference" / "settings.md").read_text(encoding="utf-8")
+    keys = {environment_name(path) for path in known_paths() if path[0] == "storage"}
     for variable in set(_VARIABLE.findall(page.read_text(encoding="utf-8"))):
-        assert variable in source or f"`{variable}`" in settings, variable
+        assert variable in source or f"`{variable}`" in settings or variable in keys, variable
 
 
 @pytest.mark.parametrize("page", _PAGES)
