@@ -1,35 +1,98 @@
 """Storage for AI agents: what an application imports.
 
-Importing this package loads neither a database driver nor numpy.
+Importing this package loads neither a database driver nor numpy nor an event loop; what a store needs comes with its use.
 
 >>> import storagelib
->>> credentials = storagelib.Credentials.from_secret({
-...     "dsn": "postgresql://llmspell_abcdefg2_t_1_a:s3cret@db.example:5432/agents?sslmode=require",
-...     "tenant-id": "acme", "mode": "role", "schema": "llmspell",
-... })
->>> credentials.tenant_id, credentials.host, credentials.port
-('acme', 'db.example', 5432)
+>>> config = storagelib.StoreConfig.in_memory()
+>>> with storagelib.Store.open(config) as store:
+...     tenant = store.for_tenant("acme")
+...     tenant.kv.set("greeting", b"hello")
+...     tenant.kv.get("greeting")
+1
+b'hello'
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from storagelib.config import ComponentConfig, MemoryConfig, PostgresConfig, SqliteConfig, StoreConfig
 from storagelib.credentials import Credentials, IsolationMode, SslMode
-from storagelib.errors import InvalidInput, StorageError
+from storagelib.errors import (
+    AlreadyExists,
+    Conflict,
+    Corrupted,
+    InvalidInput,
+    MigrationError,
+    NotFound,
+    PermissionDenied,
+    QuotaExceeded,
+    StorageError,
+    Unavailable,
+)
+from storagelib.pages import Page
 from storagelib.secret_keys import MODE_KEY, SCHEMA_KEY, SecretKeys
+
+if TYPE_CHECKING:
+    from storagelib._async.admin import AsyncAdministration as AsyncAdministration
+    from storagelib._async.store import AsyncStore as AsyncStore
+    from storagelib._async.store import AsyncTenant as AsyncTenant
+    from storagelib._sync.admin import Administration as Administration
+    from storagelib._sync.store import Store as Store
+    from storagelib._sync.store import Tenant as Tenant
+
+# Loaded when they are asked for: a program that uses one twin never loads the other.
+_LATER = {
+    "Administration": "storagelib._sync.admin",
+    "AsyncAdministration": "storagelib._async.admin",
+    "AsyncStore": "storagelib._async.store",
+    "AsyncTenant": "storagelib._async.store",
+    "Store": "storagelib._sync.store",
+    "Tenant": "storagelib._sync.store",
+}
 
 __all__ = [
     "MODE_KEY",
     "SCHEMA_KEY",
+    "Administration",
+    "AlreadyExists",
+    "AsyncAdministration",
+    "AsyncStore",
+    "AsyncTenant",
     "ComponentConfig",
+    "Conflict",
+    "Corrupted",
     "Credentials",
     "InvalidInput",
     "IsolationMode",
     "MemoryConfig",
+    "MigrationError",
+    "NotFound",
+    "Page",
+    "PermissionDenied",
     "PostgresConfig",
+    "QuotaExceeded",
     "SecretKeys",
     "SqliteConfig",
     "SslMode",
     "StorageError",
+    "Store",
     "StoreConfig",
+    "Tenant",
+    "Unavailable",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Not at the top: a driver and an event loop are for those who open a store.
+    from importlib import import_module  # noqa: PLC0415
+
+    found = getattr(import_module(_LATER[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,7 +9,7 @@ from storage_sql.stores import STORES_BY_NAME
 from storagelib.backends import class_of, registered
 from storagelib.blocking import AsyncBlocking
 from storagelib.clocks import Clock, system_clock
-from storagelib.config import StoreConfig
+from storagelib.config import PostgresConfig, StoreConfig
 from storagelib.limits import check_tenant_id
 
 if TYPE_CHECKING:
@@ -108,6 +108,14 @@ class AsyncStore:
             made = registered(store, name)(tenant_id, self.config.options_of(store))
         return self._blocking.adapt(made)
 
+    async def _migrate(self, chosen: PostgresConfig) -> None:
+        if not chosen.auto_migrate or chosen.migrate_url is None:
+            return
+        from storagelib._postgres.migrating import migrate  # noqa: PLC0415
+
+        schema = "llmspell" if chosen.credentials is None else chosen.credentials.schema
+        await self._blocking.work(migrate, chosen.migrate_url, schema, chosen.migration_timeout_seconds)
+
     async def _engine(self, name: str) -> Any:
         if name == "memory":
             from storagelib.memory.engine import MemoryEngine  # noqa: PLC0415 - only what is used is loaded
@@ -126,6 +134,7 @@ class AsyncStore:
         if name == "postgres" and self.config.postgres is not None:
             from storagelib._async.postgres.engine import AsyncPostgresEngine  # noqa: PLC0415
 
+            await self._migrate(self.config.postgres)
             return await AsyncPostgresEngine(self.config.postgres, self._provider).open()
         return None
 

@@ -16,8 +16,8 @@ SELECT current_setting('server_version_num')::int8, r.rolsuper OR r.rolbypassrls
        EXISTS (SELECT FROM pg_catalog.pg_class AS c
                 WHERE c.relnamespace = n.oid AND pg_catalog.pg_has_role(c.relowner, 'USAGE')),
        n.oid IS NOT NULL, v.nspname, e.extversion,
-       pg_catalog.to_regtype(pg_catalog.format('%%I.vector', v.nspname))::oid::int8,
-       pg_catalog.to_regtype(pg_catalog.format('%%I.halfvec', v.nspname))::oid::int8
+       pg_catalog.to_regtype(pg_catalog.quote_ident(v.nspname) || '.vector')::oid::int8,
+       pg_catalog.to_regtype(pg_catalog.quote_ident(v.nspname) || '.halfvec')::oid::int8
   FROM pg_catalog.pg_roles AS r
   LEFT JOIN pg_catalog.pg_namespace AS n ON n.nspname = %s
   LEFT JOIN pg_catalog.pg_extension AS e ON e.extname = 'vector'

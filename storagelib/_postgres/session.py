@@ -118,7 +118,8 @@ class Session:
         """Tell whether the connection is outside any transaction and pipeline, so that it may be lent again."""
         self._used_at = time.monotonic()
         pgconn = self._pgconn
-        return pgconn.transaction_status == TransactionStatus.IDLE and pgconn.pipeline_status == PipelineStatus.OFF
+        idle = pgconn.transaction_status == TransactionStatus.IDLE
+        return bool(idle and pgconn.pipeline_status == PipelineStatus.OFF)
 
     def encode(self, call: Call, tenant_id: str) -> tuple[Statement, list[Any]]:
         """Settle a call: its statement and its parameters in binary."""

@@ -10,23 +10,23 @@ from storage_sql.stores import STORES_BY_NAME
 from storagelib.backends import class_of, registered
 from storagelib.blocking import Blocking
 from storagelib.clocks import Clock, system_clock
-from storagelib.config import StoreConfig
+from storagelib.config import PostgresConfig, StoreConfig
 from storagelib.limits import check_tenant_id
 
 if TYPE_CHECKING:
-    from storagelib._sync.agent_state import AgentState
     from storagelib._sync.api_keys import ApiKeys
     from storagelib._sync.artifacts import Artifacts
-    from storagelib._sync.events import Events
-    from storagelib._sync.graph import Graph
     from storagelib._sync.hooks import Hooks
     from storagelib._sync.procedures import Procedures
+
+    from storagelib._sync.agent_state import AgentState
+    from storagelib._sync.events import Events
+    from storagelib._sync.graph import Graph
+    from storagelib._sync.kv import KV
+    from storagelib._sync.postgres.engine import Provider
     from storagelib._sync.sessions import Sessions
     from storagelib._sync.vectors import Vectors
     from storagelib._sync.workflow_states import WorkflowStates
-
-    from storagelib._sync.kv import KV
-    from storagelib._sync.postgres.engine import Provider
 
 __all__ = ["Store", "Tenant"]
 
@@ -110,6 +110,14 @@ class Store:
             made = registered(store, name)(tenant_id, self.config.options_of(store))
         return self._blocking.adapt(made)
 
+    def _migrate(self, chosen: PostgresConfig) -> None:
+        if not chosen.auto_migrate or chosen.migrate_url is None:
+            return
+        from storagelib._postgres.migrating import migrate  # noqa: PLC0415
+
+        schema = "llmspell" if chosen.credentials is None else chosen.credentials.schema
+        self._blocking.work(migrate, chosen.migrate_url, schema, chosen.migration_timeout_seconds)
+
     def _engine(self, name: str) -> Any:
         if name == "memory":
             from storagelib.memory.engine import MemoryEngine  # noqa: PLC0415 - only what is used is loaded
@@ -128,6 +136,7 @@ class Store:
         if name == "postgres" and self.config.postgres is not None:
             from storagelib._sync.postgres.engine import PostgresEngine  # noqa: PLC0415
 
+            self._migrate(self.config.postgres)
             return PostgresEngine(self.config.postgres, self._provider).open()
         return None
 

@@ -32,6 +32,7 @@ from storagelib.errors import (
     StorageError,
     Unavailable,
 )
+from storagelib.release import release_name
 
 __all__ = ["Durability", "SqliteEngine", "SqliteStore", "reads", "reads_together", "writes"]
 
@@ -182,7 +183,7 @@ class SqliteEngine:
                 raise MigrationError(f"{self.path}: another process has the file open; close it to bring the schema up")
             if 0 < current < known[-1].version:
                 self._copy(connection, current)
-            drive(migrate_sqlite(RunOptions(release=_release())), _Driver(connection))
+            drive(migrate_sqlite(RunOptions(release=release_name())), _Driver(connection))
         finally:
             if self._presence is not None:
                 fcntl.flock(self._presence, fcntl.LOCK_SH)
@@ -300,15 +301,6 @@ def _wait_alone(presence: int | None, seconds: float) -> bool:
         if _alone(presence):
             return True
     return False
-
-
-def _release() -> str:
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - only when a file is migrated
-
-    try:
-        return version("llmspell-storage")
-    except PackageNotFoundError:
-        return "unreleased"
 
 
 _FAULTS: Final[dict[int, Callable[[str], StorageError]]] = {

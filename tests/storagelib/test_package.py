@@ -20,7 +20,8 @@ IMPORT_SECONDS_MAX = 0.150
 
 def test_all_is_what_is_public() -> None:
     """``__all__`` is sorted as ruff sorts it (constants, classes, functions) and names every public object."""
-    public = {name for name, value in vars(storagelib).items() if not name.startswith("_") and name != "annotations"}
+    here = {name for name in vars(storagelib) if not name.startswith("_") and name not in {"annotations", "Any"}}
+    public = here - {"TYPE_CHECKING"} | set(storagelib._LATER)
     submodules = {name.rpartition(".")[2] for name in MODULES}
     assert set(storagelib.__all__) == public - submodules
     assert storagelib.__all__ == sorted(storagelib.__all__, key=lambda name: (not name.isupper(), name))
@@ -31,6 +32,21 @@ def test_examples_in_docstrings_are_true(name: str) -> None:
     """Every example in a docstring prints what it says."""
     result = doctest.testmod(importlib.import_module(name))
     assert result.failed == 0
+
+
+@pytest.mark.parametrize("name", sorted(storagelib._LATER))
+def test_what_is_loaded_later_is_there(name: str) -> None:
+    """Both twins are reached from the package, and nothing else is."""
+    assert getattr(storagelib, name).__name__ == name
+    assert name in dir(storagelib)
+    with pytest.raises(AttributeError, match="no attribute"):
+        getattr(storagelib, name + "s")
+
+
+def test_the_blocking_twin_is_what_the_generator_makes() -> None:
+    """Nobody changed it by hand, and nobody forgot to make it anew."""
+    run = subprocess.run([sys.executable, "scripts/sync", "--check"], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout
 
 
 def test_importing_is_light() -> None:

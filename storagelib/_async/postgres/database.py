@@ -18,13 +18,14 @@ from storagelib._postgres.session import Call, Installation, Session
 from storagelib.blocking import async_sleep
 from storagelib.config import PostgresConfig
 from storagelib.credentials import Credentials
-from storagelib.errors import StorageError, Unavailable
+from storagelib.errors import PermissionDenied, StorageError, Unavailable
 
 __all__ = ["AsyncDatabase", "AsyncLogin", "AsyncTransaction"]
 
 Row = tuple[Any, ...]
 
 _ATTEMPTS: Final = 4
+_REFUSED: Final = "28000"
 _ENTER: Final = load("tenancy")["enter"]
 
 
@@ -189,8 +190,12 @@ class AsyncLogins(Protocol):
         """Return the pool of a tenant's login."""
         ...
 
-    def credentials(self, tenant_id: str) -> Credentials:
-        """Return a tenant's credentials."""
+    def capability(self, tenant_id: str) -> str | None:
+        """Return what enters a tenant in sealed mode."""
+        ...
+
+    def renew_capability(self, tenant_id: str) -> bool:
+        """Ask for a tenant's credentials again; tell whether its capability has changed."""
         ...
 
 
@@ -210,6 +215,13 @@ class AsyncDatabase:
     async def run(self, calls: Sequence[Call]) -> list[list[Row]]:
         """Run several statements in one round trip and one transaction; return the rows of each."""
         login = await self._logins.login(self.tenant_id)
+        try:
+            return await login.run(calls, self.tenant_id, self._enter(login))
+        except PermissionDenied as error:
+            # The capability was rotated away; nothing was done, and the Secret may hold the next one by now.
+            refused = getattr(error.__cause__, "sqlstate", None) == _REFUSED
+            if not (login.sealed and refused and self._logins.renew_capability(self.tenant_id)):
+                raise
         return await login.run(calls, self.tenant_id, self._enter(login))
 
     @asynccontextmanager
@@ -232,7 +244,7 @@ class AsyncDatabase:
 
     def _enter(self, login: AsyncLogin) -> Call | None:
         if login.sealed:
-            return _ENTER, {"capability": self._logins.credentials(self.tenant_id).capability, "store": self._store}
+            return _ENTER, {"capability": self._logins.capability(self.tenant_id), "store": self._store}
         return None
 
 

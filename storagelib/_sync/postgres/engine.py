@@ -19,6 +19,8 @@ __all__ = ["PostgresEngine", "Provider"]
 Provider = Callable[[str], Credentials]
 """Gives the credentials of a tenant, or raises ``PermissionDenied``; called again for every new connection."""
 
+Key = tuple[str, ...]
+
 _PREFIX = Database.__name__.removesuffix("Database")
 
 
@@ -26,15 +28,17 @@ class PostgresEngine:
     """All tenants that this process has credentials for."""
 
     def __init__(self, config: PostgresConfig, provider: Provider | None = None) -> None:
-        """Take the configuration; without a provider its credentials serve exactly the tenant they name."""
+        """Take the configuration; a provider takes the place of the credentials that the configuration names."""
         self._config = config
-        self._provider = provider
-        self._logins: OrderedDict[tuple[str, ...], Login] = OrderedDict()
+        self._provide = config.credentials_of if provider is None else provider
+        self._several = provider is not None or config.credentials is None
+        self._logins: OrderedDict[Key, Login] = OrderedDict()
+        self._of_tenants: dict[str, tuple[Key, Credentials]] = {}
         self._opening = Lock()
         self._closed = False
 
     def open(self) -> PostgresEngine:
-        """Open the one pool, so that a wrong configuration is told now; a provider's pools are opened when asked for."""
+        """Open the one pool, so that a wrong configuration is told now; pools of several tenants open when asked for."""
         if self._config.credentials is not None:
             self.login(self._config.credentials.tenant_id)
         return self
@@ -50,7 +54,7 @@ class PostgresEngine:
     def check_tenant(self, tenant_id: str) -> None:
         """Refuse a tenant that the one set of credentials is not for, before any I/O."""
         credentials = self._config.credentials
-        if self._provider is None and credentials is not None and credentials.tenant_id != tenant_id:
+        if not self._several and credentials is not None and credentials.tenant_id != tenant_id:
             raise PermissionDenied(
                 "these credentials belong to another tenant; several tenants need a credentials provider"
             )
@@ -60,32 +64,42 @@ class PostgresEngine:
         kind = class_of(f"{__package__}", f"{_PREFIX}Postgres", store)
         return kind(Database(self, tenant_id, store))
 
-    def credentials(self, tenant_id: str) -> Credentials:
-        """Return the credentials of a tenant as they are now."""
-        if self._provider is not None:
-            found = self._provider(tenant_id)
-            if found.tenant_id != tenant_id:
-                raise PermissionDenied("the provider gave the credentials of another tenant")
-            return found
-        if self._config.credentials is None:
-            raise PermissionDenied("there are no credentials for this tenant")
-        self.check_tenant(tenant_id)
-        return self._config.credentials
-
     def login(self, tenant_id: str) -> Login:
         """Return the pool of a tenant's login, opened when it is asked for first."""
-        credentials = self.credentials(tenant_id)
+        known = self._of_tenants.get(tenant_id)
+        login = None if known is None else self._logins.get(known[0])
+        if known is None or login is None:
+            return self._open_login(tenant_id)
+        self._logins.move_to_end(known[0])
+        return login
+
+    def capability(self, tenant_id: str) -> str | None:
+        """Return what enters a tenant in sealed mode."""
+        return self._of_tenants[tenant_id][1].capability
+
+    def renew_capability(self, tenant_id: str) -> bool:
+        """Ask for a tenant's credentials again; tell whether its capability has changed."""
+        key, before = self._of_tenants[tenant_id]
+        after = self._credentials(tenant_id)
+        self._of_tenants[tenant_id] = (key, after)
+        return after.capability != before.capability
+
+    def _credentials(self, tenant_id: str) -> Credentials:
+        found = self._provide(tenant_id)
+        if found.tenant_id != tenant_id:
+            raise PermissionDenied("the provider gave the credentials of another tenant")
+        return found
+
+    def _open_login(self, tenant_id: str) -> Login:
+        credentials = self._credentials(tenant_id)
         key = (credentials.host, str(credentials.port), credentials.dbname, credentials.user, credentials.schema)
-        known = self._logins.get(key)
-        if known is not None:
-            self._logins.move_to_end(key)
-            return known
         with self._opening:
             if self._closed:
                 raise Unavailable("the store is closed")
             if key not in self._logins:
-                self._logins[key] = Login(lambda: self.credentials(tenant_id), self._config).open()
+                self._logins[key] = Login(lambda: self._credentials(tenant_id), self._config).open()
                 self._bound()
+            self._of_tenants[tenant_id] = (key, credentials)
             return self._logins[key]
 
     def _bound(self) -> None:
