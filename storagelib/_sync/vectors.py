@@ -67,8 +67,8 @@ _SAME: Final = 1e-6
 class VectorsBackend(Protocol):
     """What a backend does for one tenant; arguments are checked already, errors are ``StorageError``.
 
-    Each dimension is a table of its own. One without a table has no vectors; where tables cannot be made by writing,
-    writing to it is ``InvalidInput``.
+    Each dimension is a table of its own. Where writing does not make tables, every verb raises ``InvalidInput`` for a
+    dimension without one.
     """
 
     def insert(self, new: NewVectors) -> None:
@@ -243,10 +243,10 @@ class Vectors:
         dimension: int | None = None,
         embedding: Embedding | None = None,
         scope: str | None = None,
-        content: str | None | Keep = KEEP,
+        content: str | Keep | None = KEEP,
         metadata: Document | None = None,
-        document_id: str | None | Keep = KEEP,
-        position: int | None | Keep = KEEP,
+        document_id: str | Keep | None = KEEP,
+        position: int | Keep | None = KEEP,
     ) -> Vector:
         """Change what is given of a vector and return it; raises ``NotFound``.
 
@@ -279,7 +279,7 @@ class Vectors:
         metadata: Document,
         *,
         dimension: int,
-        replace: bool = False,  # noqa: A002 - what it does
+        replace: bool = False,
     ) -> Vector:
         """Lay metadata over what is there, key by key at the top level, or replace it; raises ``NotFound``."""
         return self._update(id, dimension, {"metadata": check_metadata(metadata)}, merge=not replace)
@@ -639,7 +639,7 @@ def _weights(weights: object) -> tuple[float, float]:
 
 
 def _where(scope: Scope, scope_prefix: str | None, condition: Document | None) -> Where:
-    scopes = None
+    scopes: tuple[str, ...] | None = None
     if isinstance(scope, str):
         scopes = (check_scope(scope),)
     elif scope is not None:
@@ -654,7 +654,7 @@ def _directed(search: Search) -> Search:
     return search
 
 
-def _above(found: list[Match], threshold: float | None) -> list[Match]:
+def _above(found: list[Match], threshold: object) -> list[Match]:
     if threshold is None:
         return found
     if isinstance(threshold, bool) or not isinstance(threshold, int | float) or threshold != threshold:  # noqa: PLR0124

@@ -1,0 +1,240 @@
+-- `table` is the table of one dimension; its name is a mark, never a value. Rows are read in this order of columns:
+-- id, scope, embedding, content, metadata, document_id, position, created_at, updated_at.
+-- All rows of one call have one time, that of its transaction, so that their order is theirs by id.
+
+-- name: insert
+-- in: ids text[], scopes text[], embeddings vector[], contents text[], metadata jsonb[], documents text[], positions bigint[], terms text[]
+INSERT INTO {{ schema }}.{{ table }}
+    (tenant_id, id, scope, embedding, content, metadata, document_id, position, terms, created_at, updated_at)
+SELECT :tenant, n.id, n.scope, n.embedding, n.content, n.metadata, n.document_id, n.position,
+       array_to_tsvector(string_to_array(btrim(n.terms), ' ')), now(), now()
+  FROM unnest(:ids::text[], :scopes::text[], :embeddings::{{ extensions }}.vector[], :contents::text[], :metadata::jsonb[],
+              :documents::text[], :positions::bigint[], :terms::text[])
+       AS n (id, scope, embedding, content, metadata, document_id, position, terms)
+
+-- Rows are written in the order of their ids, so that two writers never wait for each other.
+-- name: upsert
+-- in: ids text[], scopes text[], embeddings vector[], contents text[], metadata jsonb[], documents text[], positions bigint[], terms text[]
+WITH written AS (
+    INSERT INTO {{ schema }}.{{ table }} AS old
+        (tenant_id, id, scope, embedding, content, metadata, document_id, position, terms, created_at, updated_at)
+    SELECT :tenant, n.id, n.scope, n.embedding, n.content, n.metadata, n.document_id, n.position,
+           array_to_tsvector(string_to_array(btrim(n.terms), ' ')), now(), now()
+      FROM unnest(:ids::text[], :scopes::text[], :embeddings::{{ extensions }}.vector[], :contents::text[],
+                  :metadata::jsonb[], :documents::text[], :positions::bigint[], :terms::text[])
+           AS n (id, scope, embedding, content, metadata, document_id, position, terms)
+     ORDER BY n.id COLLATE "C"
+    ON CONFLICT (tenant_id, id) DO UPDATE SET
+        scope = excluded.scope, embedding = excluded.embedding, content = excluded.content, metadata = excluded.metadata,
+        document_id = excluded.document_id, position = excluded.position, terms = excluded.terms, updated_at = now()
+    RETURNING created_at = now() AS fresh
+)
+SELECT count(*) FILTER (WHERE fresh) FROM written
+
+-- name: fetch
+-- in: ids text[]
+SELECT id, scope, embedding, content, metadata, document_id, position, created_at, updated_at
+  FROM {{ schema }}.{{ table }} WHERE tenant_id = :tenant AND id = ANY (:ids)
+
+-- name: update
+-- in: id text, scope text, embedding vector, content text, terms text, metadata jsonb, document_id text, position bigint
+UPDATE {{ schema }}.{{ table }} SET
+{% if scope %}    scope = :scope,
+{% endif %}
+{% if embedding %}    embedding = :embedding,
+{% endif %}
+{% if content %}    content = :content, terms = array_to_tsvector(string_to_array(btrim(:terms), ' ')),
+{% endif %}
+{% if metadata %}    metadata = {% if merge %}metadata || {% endif %}:metadata,
+{% endif %}
+{% if document_id %}    document_id = :document_id,
+{% endif %}
+{% if position %}    position = :position,
+{% endif %}
+    updated_at = now()
+ WHERE tenant_id = :tenant AND id = :id
+RETURNING id, scope, embedding, content, metadata, document_id, position, created_at, updated_at
+
+-- name: delete
+-- in: ids text[]
+WITH gone AS (
+    DELETE FROM {{ schema }}.{{ table }} WHERE tenant_id = :tenant AND id = ANY (:ids) RETURNING 1
+)
+SELECT count(*) FROM gone
+
+-- name: delete_where
+WITH gone AS (
+    DELETE FROM {{ schema }}.{{ table }} AS item WHERE tenant_id = :tenant /* where */ RETURNING 1
+)
+SELECT count(*) FROM gone
+
+-- name: delete_document
+-- in: document text
+WITH gone AS (
+    DELETE FROM {{ schema }}.{{ table }} WHERE tenant_id = :tenant AND document_id = :document RETURNING 1
+)
+SELECT count(*) FROM gone
+
+-- name: count
+SELECT count(*) FROM {{ schema }}.{{ table }} AS item WHERE tenant_id = :tenant /* where */
+
+-- name: page
+-- in: after_scope text, after_time timestamptz, after_id text, most bigint
+SELECT id, scope, embedding, content, metadata, document_id, position, created_at, updated_at
+  FROM {{ schema }}.{{ table }} AS item
+ WHERE tenant_id = :tenant /* where */
+{% if after %}   AND (scope, created_at, id) > (:after_scope, :after_time, :after_id)
+{% endif %}
+ ORDER BY scope, created_at, id LIMIT :most
+
+-- name: document
+-- in: document text, place bigint, id text, most bigint
+SELECT id, scope, embedding, content, metadata, document_id, position, created_at, updated_at
+  FROM {{ schema }}.{{ table }}
+ WHERE tenant_id = :tenant AND document_id = :document
+   AND (:place::bigint IS NULL OR (coalesce(position, 9223372036854775807), id) > (:place::bigint, :id::text))
+ ORDER BY coalesce(position, 9223372036854775807), id LIMIT :most
+
+-- name: scopes
+-- in: prefix text, after text, most bigint
+SELECT scope, count(*) FROM {{ schema }}.{{ table }}
+ WHERE tenant_id = :tenant AND scope ^@ :prefix AND (:after::text IS NULL OR scope > :after)
+ GROUP BY scope ORDER BY scope LIMIT :most
+
+-- Dimensions whose tables this login may read.
+-- name: tables
+SELECT substring(c.relname FROM '[0-9]+$')::bigint
+  FROM pg_catalog.pg_class AS probe JOIN pg_catalog.pg_class AS c ON c.relnamespace = probe.relnamespace
+ WHERE probe.reltype = pg_typeof(NULL::{{ schema }}.test_table)::oid
+   AND c.relkind = 'p' AND c.relname ~ '^vector_embeddings_[0-9]+$' AND has_table_privilege(c.oid, 'SELECT')
+ ORDER BY 1
+
+-- name: held
+SELECT EXISTS (SELECT FROM {{ schema }}.{{ table }} WHERE tenant_id = :tenant)
+
+-- name: stats
+SELECT count(*), count(DISTINCT scope), count(DISTINCT document_id), coalesce(sum(octet_length(content)), 0)::bigint
+  FROM {{ schema }}.{{ table }} WHERE tenant_id = :tenant
+
+-- name: sample
+-- in: most bigint
+SELECT embedding FROM {{ schema }}.{{ table }}
+ WHERE tenant_id = :tenant AND id = ANY (ARRAY(
+    SELECT id FROM {{ schema }}.{{ table }} WHERE tenant_id = :tenant ORDER BY random() LIMIT :most))
+
+-- Which indexes of these names there are, and whether they may be used.
+-- name: indexes
+-- in: names text[]
+SELECT c.relname, m.amname, i.indisvalid AND i.indisready
+  FROM pg_catalog.pg_class AS probe
+  JOIN pg_catalog.pg_class AS c ON c.relnamespace = probe.relnamespace AND c.relname = ANY (:names)
+  JOIN pg_catalog.pg_index AS i ON i.indexrelid = c.oid
+  JOIN pg_catalog.pg_am AS m ON m.oid = c.relam
+ WHERE probe.reltype = pg_typeof(NULL::{{ schema }}.test_table)::oid
+ ORDER BY 1
+
+-- For one transaction: how many candidates an index keeps, and that it goes on until enough rows meet the conditions.
+-- `ordered` keeps the planner from sorting what the index has in order.
+-- name: tune
+-- in: ef_search text
+SELECT set_config('hnsw.ef_search', :ef_search, true), set_config('hnsw.iterative_scan', 'strict_order', true)
+{% if ordered %}, set_config('enable_sort', 'off', true)
+{% endif %}
+
+-- The nearest of each query. Planned with its values, so that an index of this tenant alone is matched. Without `indexed`
+-- the distance is no expression that an index has, so that every vector is compared. With `half` the scan is in half
+-- precision, and `depth` candidates are compared again in single precision.
+-- name: search
+-- in: queries vector[], k bigint, depth bigint
+-- plan: custom
+SELECT asked.place, item.id, item.scope, {% if embeddings %}item.embedding{% else %}NULL::bytea{% endif %},
+       {% if contents %}item.content{% else %}NULL::text{% endif %}, item.metadata, item.document_id, item.position,
+       item.created_at, item.updated_at, found.distance
+  FROM unnest(:queries::{{ extensions }}.vector[]) WITH ORDINALITY AS asked (query, place)
+ CROSS JOIN LATERAL (
+{% if half %}
+    SELECT candidate.row_id, item.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) asked.query AS distance
+      FROM (
+        SELECT item.id AS row_id FROM {{ schema }}.{{ table }} AS item WHERE item.tenant_id = :tenant /* where */
+         ORDER BY {% if indexed %}item.embedding_half OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) asked.query::{{ extensions }}.halfvec
+{% else %}(item.embedding_half OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) asked.query::{{ extensions }}.halfvec) + 0, item.id
+{% endif %}
+         LIMIT :depth
+      ) AS candidate
+      JOIN {{ schema }}.{{ table }} AS item ON item.tenant_id = :tenant AND item.id = candidate.row_id
+     ORDER BY 2, 1 LIMIT :k
+{% elif indexed %}
+    SELECT item.id AS row_id, item.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) asked.query AS distance
+      FROM {{ schema }}.{{ table }} AS item WHERE item.tenant_id = :tenant /* where */
+     ORDER BY item.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) asked.query LIMIT :k
+{% else %}
+    SELECT item.id AS row_id, (item.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) asked.query) + 0 AS distance
+      FROM {{ schema }}.{{ table }} AS item WHERE item.tenant_id = :tenant /* where */
+     ORDER BY 2, 1 LIMIT :k
+{% endif %}
+ ) AS found
+  JOIN {{ schema }}.{{ table }} AS item ON item.tenant_id = :tenant AND item.id = found.row_id
+ WHERE found.distance <> 'NaN'
+ ORDER BY asked.place, found.distance, item.id
+
+-- Both sides of a hybrid search in one snapshot. `any_word` is a tsquery of quoted words joined by |, `words` each of them.
+-- A word counts the more the fewer rows have it; ranks are over all rows that match.
+-- name: hybrid
+-- in: query vector, k bigint, depth bigint, any_word text, words text[]
+-- plan: custom
+WITH near AS (
+    SELECT f.row_id, f.distance, row_number() OVER (ORDER BY f.distance, f.row_id) AS place
+      FROM (
+{% if half %}
+        SELECT item.id AS row_id, item.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) :query::{{ extensions }}.vector AS distance
+          FROM (
+            SELECT item.id AS row_id FROM {{ schema }}.{{ table }} AS item WHERE item.tenant_id = :tenant /* where */
+             ORDER BY {% if indexed %}item.embedding_half OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) :query::{{ extensions }}.vector::{{ extensions }}.halfvec
+{% else %}(item.embedding_half OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) :query::{{ extensions }}.vector::{{ extensions }}.halfvec) + 0, item.id
+{% endif %}
+             LIMIT :depth
+          ) AS candidate
+          JOIN {{ schema }}.{{ table }} AS item ON item.tenant_id = :tenant AND item.id = candidate.row_id
+         ORDER BY 2, 1 LIMIT :k
+{% elif indexed %}
+        SELECT item.id AS row_id, item.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) :query::{{ extensions }}.vector AS distance
+          FROM {{ schema }}.{{ table }} AS item WHERE item.tenant_id = :tenant /* where */
+         ORDER BY item.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) :query::{{ extensions }}.vector LIMIT :k
+{% else %}
+        SELECT item.id AS row_id, (item.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) :query::{{ extensions }}.vector) + 0 AS distance
+          FROM {{ schema }}.{{ table }} AS item WHERE item.tenant_id = :tenant /* where */
+         ORDER BY 2, 1 LIMIT :k
+{% endif %}
+      ) AS f
+     WHERE f.distance <> 'NaN'
+), matched AS MATERIALIZED (
+    SELECT m.* FROM (
+        SELECT item.id AS row_id, item.terms,
+               item.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) :query::{{ extensions }}.vector AS distance
+          FROM {{ schema }}.{{ table }} AS item
+         WHERE item.tenant_id = :tenant AND item.terms @@ :any_word::tsquery /* where */
+    ) AS m WHERE m.distance <> 'NaN'
+), hits AS (
+    SELECT m.row_id, word.place
+      FROM matched AS m JOIN (
+        SELECT w.word::tsquery, w.place FROM unnest(:words::text[]) WITH ORDINALITY AS w (word, place)
+      ) AS word ON m.terms @@ word.word
+), worth AS (
+    SELECT h.place, ln(1 + (SELECT count(*) FROM matched)::float8 / count(*)) AS worth FROM hits AS h GROUP BY h.place
+), scored AS (
+    SELECT h.row_id, round(sum(w.worth)::numeric, 9)::float8 AS score
+      FROM hits AS h JOIN worth AS w ON w.place = h.place GROUP BY h.row_id
+), ranked AS (
+    SELECT s.row_id, m.distance, s.score, rank() OVER (ORDER BY s.score DESC) AS place,
+           row_number() OVER (ORDER BY s.score DESC, m.distance, s.row_id) AS number
+      FROM scored AS s JOIN matched AS m ON m.row_id = s.row_id
+), chosen AS (
+    SELECT coalesce(near.row_id, ranked.row_id) AS row_id, coalesce(near.distance, ranked.distance) AS distance,
+           near.place AS vector_place, ranked.place AS text_place, ranked.score
+      FROM near FULL JOIN ranked ON ranked.row_id = near.row_id
+     WHERE near.row_id IS NOT NULL OR ranked.number <= :k
+)
+SELECT item.id, item.scope, {% if embeddings %}item.embedding{% else %}NULL::bytea{% endif %}, item.content, item.metadata,
+       item.document_id, item.position, item.created_at, item.updated_at, chosen.distance,
+       chosen.vector_place, chosen.text_place, chosen.score
+  FROM chosen JOIN {{ schema }}.{{ table }} AS item ON item.tenant_id = :tenant AND item.id = chosen.row_id

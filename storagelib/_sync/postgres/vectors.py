@@ -1,0 +1,353 @@
+# Made from storagelib/_async/postgres/vectors.py by scripts/sync; change that file instead.
+"""Vectors in PostgreSQL: an exact scan over the primary key, or the tenant's own index where one is ready."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import numpy as np
+import psycopg
+
+from storage_sql.queries import Query, load
+from storage_sql.renderer import ident
+from storage_sql.vector_indexes import Metric, exact_scan_threshold, names_of
+from storagelib import filters
+from storagelib._postgres.session import Call
+from storagelib._sync.postgres.database import Database
+from storagelib.components import terms
+from storagelib.components.distances import Floats
+from storagelib.components.vectors import (
+    Candidate,
+    Hybrid,
+    Match,
+    NewVectors,
+    ScopeCount,
+    Search,
+    Vector,
+    VectorIndex,
+    VectorStats,
+    Where,
+    half_precision,
+    match_of,
+    vector_of,
+)
+from storagelib.errors import InvalidInput, MigrationError
+
+__all__ = ["PostgresVectors"]
+
+Row = tuple[Any, ...]
+
+_QUERIES: Final = load("vectors")
+# What one statement of a bulk write carries.
+_STATEMENT_BYTES: Final = 2 << 20
+_ROW_BYTES: Final = 64
+# How long it may take until an index that was built or dropped is noticed; either way every answer is right.
+_INDEXES_SECONDS: Final = 30.0
+_EF_SEARCH_LEAST: Final = 40
+_EF_SEARCH_MOST: Final = 1_000
+# Half precision is compared again in single precision, among so many times the rows that are wanted, and some.
+_HALF_TIMES: Final = 4
+_HALF_MORE: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class _Indexes:
+    """The metrics that an index serves, and when that was read."""
+
+    metrics: frozenset[Metric]
+    read_at: float
+
+
+class PostgresVectors:
+    """See ``VectorsBackend``."""
+
+    def __init__(self, database: Database) -> None:
+        """Take the tenant's view of the database."""
+        self._database = database
+        self._indexes: dict[int, _Indexes] = {}
+
+    def insert(self, new: NewVectors) -> None:
+        """Write vectors with new ids, all or none."""
+        self._run(new.dimension, list(_batches(_table("insert", new.dimension), new)))
+
+    def upsert(self, new: NewVectors) -> int:
+        """Write vectors, all or none; count the new ids."""
+        query = _table("upsert", new.dimension)
+        answers = self._run(new.dimension, list(_batches(query, _in_order(new))))
+        return sum(int(rows[0][0]) for rows in answers)
+
+    def fetch(self, dimension: int, ids: list[str]) -> list[Vector]:
+        """Return the vectors that are there."""
+        return [vector_of(row) for row in self._fetch("fetch", dimension, ids=ids)]
+
+    def update(self, dimension: int, id_: str, values: Mapping[str, Any], *, merge: bool) -> Vector | None:
+        """Change some columns of one vector and return it, None when it is not there."""
+        columns = ("scope", "embedding", "content", "metadata", "document_id", "position")
+        query = _table("update", dimension, merge=merge, **{name: name in values for name in columns})
+        given = dict(values)
+        if "content" in given:
+            given["terms"] = terms.stored(given["content"])
+        ((*_, rows),) = (self._run(dimension, [(query, {"id": id_, **given})]),)
+        return vector_of(rows[0]) if rows else None
+
+    def delete(self, dimension: int, ids: list[str]) -> int:
+        """Remove vectors; count those that were there."""
+        return int((self._fetch("delete", dimension, ids=ids))[0][0])
+
+    def delete_where(self, dimension: int, where: Where) -> int:
+        """Remove the vectors that are meant; count them."""
+        return int((self._one(dimension, _meant(_table("delete_where", dimension), where)))[0][0])
+
+    def delete_document(self, dimension: int, document_id: str) -> int:
+        """Remove the vectors of a document; count them."""
+        return int((self._fetch("delete_document", dimension, document=document_id))[0][0])
+
+    def search(self, search: Search) -> list[list[Match]]:
+        """Return for every query the nearest matches."""
+        indexed = self._indexed(search)
+        found = self._search(search, indexed=indexed)
+        if indexed and any(len(matches) < search.k for matches in found):
+            # An index gives up after some rows; what it could not find, the scan finds.
+            found = self._search(search, indexed=False)
+        return found
+
+    def hybrid(self, hybrid: Hybrid) -> list[Candidate]:
+        """Return the candidates of both sides."""
+        indexed = self._indexed(hybrid.search)
+        found = self._hybrid(hybrid, indexed=indexed)
+        if indexed and sum(each.vector_rank is not None for each in found) < hybrid.search.k:
+            found = self._hybrid(hybrid, indexed=False)
+        return found
+
+    def count(self, dimension: int, where: Where) -> int:
+        """Count the vectors that are meant."""
+        return int((self._one(dimension, _meant(_table("count", dimension), where)))[0][0])
+
+    def page(self, dimension: int, where: Where, after: tuple[str, datetime, str] | None, limit: int) -> list[Vector]:
+        """Return up to ``limit`` vectors behind ``after``, by scope, creation and id."""
+        query = _meant(_table("page", dimension, after=after is not None), where)
+        scope, moment, id_ = (None, None, None) if after is None else after
+        rows = self._one(dimension, query, after_scope=scope, after_time=moment, after_id=id_, most=limit)
+        return [vector_of(row) for row in rows]
+
+    def document(self, dimension: int, document_id: str, after: tuple[int, str] | None, limit: int) -> list[Vector]:
+        """Return up to ``limit`` vectors of a document behind ``after``, by position and id."""
+        place, id_ = (None, None) if after is None else after
+        rows = self._fetch("document", dimension, document=document_id, place=place, id=id_, most=limit)
+        return [vector_of(row) for row in rows]
+
+    def scopes(self, dimension: int, prefix: str, after: str | None, limit: int) -> list[ScopeCount]:
+        """Return up to ``limit`` scopes that begin with ``prefix``, behind ``after``, in order."""
+        rows = self._fetch("scopes", dimension, prefix=prefix, after=after, most=limit)
+        return [ScopeCount(scope, count) for scope, count in rows]
+
+    def dimensions(self) -> list[int]:
+        """Return the dimensions of which there are vectors."""
+        known = [int(dimension) for (dimension,) in self._database.fetch(_QUERIES["tables"])]
+        answers = self._database.run([(_table("held", dimension), {}) for dimension in known])
+        return [dimension for dimension, ((held,),) in zip(known, answers, strict=True) if held]
+
+    def stats(self, dimension: int) -> VectorStats:
+        """Say what is kept of one dimension, and which indexes there are."""
+        names = names_of(self._database.tenant_id, dimension)
+        ((counts,), indexes) = self._run(
+            dimension, [(_table("stats", dimension), {}), (_QUERIES["indexes"], {"names": sorted(names)})]
+        )
+        vectors, scopes, documents, content_bytes = counts
+        return VectorStats(
+            dimension,
+            vectors,
+            scopes,
+            documents,
+            vectors * 4 * dimension + content_bytes,
+            exact_scan_threshold(dimension),
+            tuple(VectorIndex(name, method, names[name][0], ready) for name, method, ready in indexes),
+        )
+
+    def sample(self, dimension: int, count: int) -> Floats:
+        """Return up to ``count`` embeddings drawn at random."""
+        rows = self._fetch("sample", dimension, most=count)
+        matrix = np.frombuffer(b"".join(row for (row,) in rows), "<f4").reshape(-1, dimension)
+        return matrix[matrix.any(axis=1)]
+
+    def _search(self, search: Search, *, indexed: bool) -> list[list[Match]]:
+        query = _table("search", search.dimension, **_flags(search, indexed=indexed), contents=search.contents)
+        values = {"queries": search.queries, "k": search.k, "depth": _depth(search)}
+        rows = self._tuned(search, _meant(query, search.where), values, indexed=indexed)
+        found: list[list[Match]] = [[] for _ in search.queries]
+        for place, *row in rows:
+            found[place - 1].append(match_of(search.metric, row))
+        return found
+
+    def _hybrid(self, hybrid: Hybrid, *, indexed: bool) -> list[Candidate]:
+        search = hybrid.search
+        query = _table("hybrid", search.dimension, **_flags(search, indexed=indexed))
+        words = [_quoted(term) for term in hybrid.terms]
+        values = {
+            "query": search.queries[0],
+            "k": search.k,
+            "depth": _depth(search),
+            "any_word": " | ".join(words),
+            "words": words,
+        }
+        rows = self._tuned(search, _meant(query, search.where), values, indexed=indexed)
+        return [
+            Candidate(match_of(search.metric, row), vector_rank, text_rank, 0.0 if score is None else score)
+            for *row, vector_rank, text_rank, score in rows
+        ]
+
+    def _tuned(self, search: Search, query: Query, values: Mapping[str, Any], *, indexed: bool) -> list[Row]:
+        """Run a search, under an index's settings, and learn on the way which indexes there are when that is due."""
+        calls: list[Call] = []
+        if indexed:
+            wanted = search.ef_search or max(_EF_SEARCH_LEAST, search.k)
+            # Where scopes narrow the search, their index may be the better one: the planner decides.
+            ordered = search.where.scopes is None and search.where.scope_prefix is None
+            calls.append((_QUERIES["tune"].variant(ordered=ordered), {"ef_search": str(min(wanted, _EF_SEARCH_MOST))}))
+        calls.append((query, values))
+        due = self._due(search.dimension)
+        if due:
+            calls.append(self._asking(search.dimension))
+        answers = self._run(search.dimension, calls)
+        if due:
+            self._learn(search.dimension, answers.pop())
+        return answers[-1]
+
+    def _indexed(self, search: Search) -> bool:
+        """Tell whether an index is ready for this search; what is not known yet is asked."""
+        if search.exact:
+            return False
+        if search.dimension not in self._indexes:
+            ((*_, rows),) = (self._run(search.dimension, [self._asking(search.dimension)]),)
+            self._learn(search.dimension, rows)
+        return search.metric in self._indexes[search.dimension].metrics
+
+    def _due(self, dimension: int) -> bool:
+        known = self._indexes.get(dimension)
+        return known is None or time.monotonic() - known.read_at > _INDEXES_SECONDS
+
+    def _asking(self, dimension: int) -> Call:
+        return _QUERIES["indexes"], {"names": sorted(names_of(self._database.tenant_id, dimension))}
+
+    def _learn(self, dimension: int, rows: Iterable[Row]) -> None:
+        names = names_of(self._database.tenant_id, dimension)
+        ready = frozenset(names[name][0] for name, _, valid in rows if valid)
+        self._indexes[dimension] = _Indexes(ready, time.monotonic())
+
+    def _fetch(self, name: str, dimension: int, **values: Any) -> list[Row]:
+        return self._one(dimension, _table(name, dimension), **values)
+
+    def _one(self, dimension: int, query: Query, **values: Any) -> list[Row]:
+        return (self._run(dimension, [(query, values)]))[0]
+
+    def _run(self, dimension: int, calls: Sequence[Call]) -> list[list[Row]]:
+        try:
+            return self._database.run(calls)
+        except MigrationError as error:
+            if isinstance(error.__cause__, psycopg.errors.UndefinedTable):
+                raise InvalidInput(
+                    "the argument cannot be used",
+                    [
+                        (
+                            f"embedding: there is no table for {dimension} dimensions; apply a StorageComponent of kind"
+                            f" Vectors whose dimensions have {dimension}"
+                        )
+                    ],
+                ) from error
+            raise
+
+
+def _table(name: str, dimension: int, **flags: bool) -> Query:
+    return _QUERIES[name].variant(table=ident(f"vector_embeddings_{dimension}"), **flags)
+
+
+def _flags(search: Search, *, indexed: bool) -> dict[str, bool]:
+    return {
+        "cosine": search.metric == "cosine",
+        "l2": search.metric == "l2",
+        "half": half_precision(search.dimension),
+        "indexed": indexed,
+        "embeddings": search.embeddings,
+    }
+
+
+def _depth(search: Search) -> int:
+    return _HALF_TIMES * search.k + _HALF_MORE
+
+
+def _meant(query: Query, where: Where) -> Query:
+    clause = ""
+    parameters: dict[str, tuple[str, Any]] = {}
+    if where.scopes is not None:
+        clause += " AND item.scope = ANY (:scopes)"
+        parameters["scopes"] = ("text[]", list(where.scopes))
+    if where.scope_prefix is not None:
+        clause += " AND item.scope ^@ :scope_prefix"
+        parameters["scope_prefix"] = ("text", where.scope_prefix)
+    if where.filter is not None:
+        condition, given = filters.to_postgres(where.filter, "item.metadata")
+        clause += f" AND ({condition})"
+        parameters |= given
+    return query.with_clause("where", clause, parameters) if clause else query
+
+
+def _quoted(term: str) -> str:
+    """Write a term as a lexeme in which nothing is an operator; terms are letters, digits and marks in the first place."""
+    escaped = term.replace("\\", "\\\\").replace("'", "''")
+    return f"'{escaped}'"
+
+
+def _in_order(new: NewVectors) -> NewVectors:
+    """Return the rows in the order of their ids, so that writers of several statements never wait for each other."""
+    order = sorted(range(len(new.ids)), key=new.ids.__getitem__)
+    if order == list(range(len(order))):
+        return new
+
+    def sorted_(column: list[Any]) -> list[Any]:
+        return [column[place] for place in order]
+
+    return NewVectors(
+        sorted_(new.ids),
+        new.embeddings[order],
+        sorted_(new.scopes),
+        sorted_(new.contents),
+        sorted_(new.metadata),
+        sorted_(new.document_ids),
+        sorted_(new.positions),
+    )
+
+
+def _batches(query: Query, new: NewVectors) -> Iterator[Call]:
+    """Split rows into statements of a bounded size."""
+    kept = new.terms()
+    for first, last in _pieces(new, kept):
+        part = slice(first, last)
+        yield (
+            query,
+            {
+                "ids": new.ids[part],
+                "scopes": new.scopes[part],
+                "embeddings": new.embeddings[part],
+                "contents": new.contents[part],
+                "metadata": new.metadata[part],
+                "documents": new.document_ids[part],
+                "positions": new.positions[part],
+                "terms": kept[part],
+            },
+        )
+
+
+def _pieces(new: NewVectors, kept: Sequence[str | None]) -> Iterator[tuple[int, int]]:
+    first, size = 0, 0
+    fixed = 4 * new.dimension + _ROW_BYTES
+    for place, (content, metadata, words) in enumerate(zip(new.contents, new.metadata, kept, strict=True)):
+        size += fixed + len(metadata) + (0 if content is None else len(content) + len(words or ""))
+        if size >= _STATEMENT_BYTES:
+            yield first, place + 1
+            first, size = place + 1, 0
+    if first < len(new.ids):
+        yield first, len(new.ids)
