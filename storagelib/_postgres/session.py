@@ -6,6 +6,7 @@ Several statements go as one libpq pipeline with one sync at its end: the server
 
 from __future__ import annotations
 
+import select
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ _COMMAND: Final = ExecStatus.COMMAND_OK
 _PREPARED_MAX: Final = 500
 _STATEMENTS_MAX: Final = 2_000
 _IDLE_SECONDS: Final = 0.5
+_READINGS_MAX: Final = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,8 +110,14 @@ class Session:
         """Tell whether the server has not hung up meanwhile; asked only after a pause, and without a round trip."""
         if time.monotonic() - self._used_at < _IDLE_SECONDS:
             return True
+        waiting = select.poll()
+        waiting.register(self._pgconn.socket, select.POLLIN)
         try:
-            self._pgconn.consume_input()
+            # A server that ends a session says so before it hangs up: first its words come in, then the end.
+            for _ in range(_READINGS_MAX):
+                if not waiting.poll(0):
+                    break
+                self._pgconn.consume_input()
         except psycopg.Error:
             return False
         return self.clean()
