@@ -1,0 +1,167 @@
+"""Administration of a PostgreSQL: one connection of the operator's login, under the maintenance role where all rows are seen."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, Final, TypeVar
+
+import psycopg
+
+from storage_sql import migrations
+from storage_sql.effects import Connect, Effect, Query, Rows, Sleep, SqlFailure, drive_async
+from storage_sql.renderer import Identifier, Literal, ident, literal, render, render_file
+from storage_sql.runner import Installation, RunOptions, discover, migrate_postgres, status_postgres
+from storage_sql.vector_indexes import IndexOptions, IndexReport, maintain_index, observe, plan_index
+from storagelib._postgres.faults import translated
+from storagelib.blocking import async_sleep
+from storagelib.components.administration import SchemaStatus, StoreStatistics, totals
+from storagelib.errors import MigrationError, StorageError, Unavailable
+from storagelib.release import release_name
+
+__all__ = ["AsyncPostgresAdministration"]
+
+Result = TypeVar("Result")
+
+_MEASURE: Final = """SELECT t.tenant_id, count(*), COALESCE(sum(
+    {% for column in columns %}COALESCE(pg_column_size(t.{{ column }}), 0){% if not loop.last %} + {% endif %}{% endfor %}), 0)::bigint
+  FROM {{ schema }}.{{ table }} AS t {% if one %}WHERE t.tenant_id = {{ tenant }}{% endif %} GROUP BY t.tenant_id"""
+_PURGE: Final = """WITH dead AS (
+    SELECT tenant_id, key FROM {{ schema }}.kv_store
+     WHERE expires_at <= clock_timestamp() LIMIT {{ most }} FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM {{ schema }}.kv_store AS k USING dead
+     WHERE k.tenant_id = dead.tenant_id AND k.key = dead.key RETURNING 1
+) SELECT count(*) FROM gone"""
+
+
+class AsyncPostgresAdministration:
+    """See ``AsyncAdministrationBackend``."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any], schema: str) -> None:
+        """Take a connection in autocommit mode; ``open`` makes one."""
+        self._connection = connection
+        self._schema = schema
+
+    @classmethod
+    async def open(cls, url: str, schema: str) -> AsyncPostgresAdministration:
+        """Connect, and find the installation; raises ``MigrationError`` where there is none."""
+        try:
+            connection = await psycopg.AsyncConnection.connect(url, autocommit=True, prepare_threshold=None)
+        except psycopg.Error as error:
+            raise translated(error, sent=False) from error
+        opened = cls(connection, schema)
+        try:
+            await opened._installation()
+        except BaseException:
+            await connection.close()
+            raise
+        return opened
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._connection.close()
+
+    async def schema_status(self) -> SchemaStatus:
+        """Compare the schema with this release."""
+        return _status(await self._run(status_postgres(self._schema)))
+
+    async def migrate(self, target: int | None) -> SchemaStatus:
+        """Bring the schema up."""
+        await self._run(migrate_postgres(self._schema, RunOptions(release=release_name(), target=target)))
+        return await self.schema_status()
+
+    async def tenants(self, after: str, limit: int) -> list[str]:
+        """Return registered tenants greater than ``after``."""
+        text = "SELECT tenant FROM {{ schema }}.tenants WHERE tenant > {{ after }} ORDER BY tenant LIMIT {{ most }}"
+        rows = await self._as("owner", text, after=literal(after), most=literal(limit))
+        return [tenant for (tenant,) in rows]
+
+    async def statistics(self, tenant_id: str | None) -> list[StoreStatistics]:
+        """Measure one tenant or all, each table in one pass."""
+        tables = await self._rows(render_file("provisioning/tenant_columns.sql", schema_name=literal(self._schema)))
+        measured: list[tuple[str, str, int, int]] = []
+        for table, columns in tables:
+            marks: dict[str, Any] = {
+                "table": ident(table),
+                "columns": [ident(column) for column in columns],
+                "one": tenant_id is not None,
+                "tenant": literal(tenant_id),
+            }
+            rows = await self._as("maintenance", _MEASURE, **marks)
+            measured += [(table, tenant, count, size) for tenant, count, size in rows]
+        return totals(measured)
+
+    async def purge_expired(self, limit: int) -> int:
+        """Remove expired entries of all tenants; count them."""
+        return int((await self._as("maintenance", _PURGE, most=literal(limit)))[0][0])
+
+    async def vector_index(self, tenant_id: str, dimension: int, options: IndexOptions, dry_run: bool) -> IndexReport:
+        """Plan, or maintain, the index of one tenant's vectors."""
+        installation = await self._installation()
+
+        async def work() -> IndexReport:
+            if not dry_run:
+                return await self._run(
+                    maintain_index(self._schema, installation.extensions, tenant_id, dimension, options)
+                )
+            observed = await self._run(observe(self._schema, tenant_id, dimension))
+            actions, notes = plan_index(tenant_id, dimension, observed, options)
+            return IndexReport(observed, actions, notes)
+
+        await self._rows(f"SET ROLE {ident(installation.names.maintenance)}")
+        try:
+            return await work()
+        finally:
+            await self._rows("RESET ROLE")
+
+    async def _installation(self) -> Installation:
+        return await self._run(discover(self._schema))
+
+    async def _as(self, role: str, text: str, **marks: Identifier | Literal | bool) -> list[tuple[Any, ...]]:
+        """Run one statement under a role of the installation, in a transaction that ends with it."""
+        installation = await self._installation()
+        name = ident(installation.names.maintenance if role == "maintenance" else installation.names.owner)
+        await self._rows(f"BEGIN; SET LOCAL ROLE {name}")
+        try:
+            rows = await self._rows(render(text, schema=ident(self._schema), **marks))
+        except StorageError:
+            await self._rows("ROLLBACK")
+            raise
+        await self._rows("COMMIT")
+        return rows
+
+    async def _run(self, procedure: Generator[Effect, Rows, Result]) -> Result:
+        try:
+            return await drive_async(procedure, self._serve)
+        except migrations.MigrationError as error:
+            raise MigrationError(str(error)) from error
+        except SqlFailure as failure:
+            raise _fault(failure) from failure
+
+    async def _serve(self, effect: Effect) -> list[tuple[Any, ...]]:
+        if isinstance(effect, Sleep):
+            await async_sleep(effect.seconds)
+            return []
+        if isinstance(effect, Connect):
+            raise MigrationError("administration stays in its own database")
+        try:
+            cursor = await self._connection.execute(effect.sql.encode(), effect.params or None)
+            while cursor.nextset():
+                pass
+            return await cursor.fetchall() if cursor.description else []
+        except psycopg.Error as error:
+            raise SqlFailure(error.sqlstate or "08006", str(error)) from error
+
+    async def _rows(self, text: str) -> list[tuple[Any, ...]]:
+        try:
+            return await self._serve(Query(text))
+        except SqlFailure as failure:
+            raise _fault(failure) from failure
+
+
+def _fault(failure: SqlFailure) -> BaseException:
+    return Unavailable(failure.message) if failure.__cause__ is None else translated(failure.__cause__)
+
+
+def _status(plan: migrations.MigrationPlan) -> SchemaStatus:
+    return SchemaStatus(plan.current, plan.target, tuple(migration.label for migration in plan.pending))

@@ -1,0 +1,128 @@
+# Made from storagelib/_async/admin.py by scripts/sync; change that file instead.
+"""Administration: what looks at all tenants, with credentials that no tenant has."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Protocol, Self
+
+from storage_sql.vector_indexes import IndexOptions, IndexReport
+from storagelib.blocking import Blocking
+from storagelib.components.administration import SchemaStatus, StoreStatistics
+from storagelib.config import StoreConfig
+from storagelib.errors import InvalidInput
+from storagelib.limits import BATCH_MAX, DIMENSION_MAX, PAGE_DEFAULT, check_integer, check_page_size, check_tenant_id
+from storagelib.pages import Page, page_of, position_of
+
+__all__ = ["Administration", "AdministrationBackend"]
+
+
+class AdministrationBackend(Protocol):
+    """What a backend does for its administration."""
+
+    def schema_status(self) -> SchemaStatus:
+        """Compare the schema with this release."""
+        ...
+
+    def migrate(self, target: int | None) -> SchemaStatus:
+        """Bring the schema up."""
+        ...
+
+    def tenants(self, after: str, limit: int) -> list[str]:
+        """Return tenants greater than ``after``, in order."""
+        ...
+
+    def statistics(self, tenant_id: str | None) -> list[StoreStatistics]:
+        """Measure one tenant or all."""
+        ...
+
+    def purge_expired(self, limit: int) -> int:
+        """Remove expired entries of all tenants; count them."""
+        ...
+
+    def vector_index(self, tenant_id: str, dimension: int, options: IndexOptions, dry_run: bool) -> IndexReport:
+        """Plan, or maintain, the index of one tenant's vectors."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
+
+
+class Administration:
+    """The verbs over all tenants, on one backend. On PostgreSQL they need the operator's login, not a tenant's."""
+
+    def __init__(self, backend: AdministrationBackend, blocking: Blocking) -> None:
+        """Take a backend and the threads it may run on; ``open`` makes both."""
+        self._backend = backend
+        self._blocking = blocking
+
+    @classmethod
+    def open(cls, config: StoreConfig | None = None, *, url: str | None = None, schema: str = "llmspell") -> Self:
+        """Open the administration of a PostgreSQL by the URI of the operator's login, or of a configuration's SQLite file.
+
+        Raises ``PermissionDenied`` for a login that may not work as the maintenance role, ``MigrationError`` for a database
+        without our schema, and ``InvalidInput`` for stores in memory, which have no outside.
+        """
+        blocking = Blocking(1)
+        if url is not None:
+            from storagelib._sync.postgres.admin import PostgresAdministration  # noqa: PLC0415 - only what is used
+
+            return cls(PostgresAdministration.open(url, schema), blocking)
+        if config is None or config.backend != "sqlite":
+            raise InvalidInput(
+                "the administration cannot be opened",
+                ["url: is missing: the URI of the operator's login, or a configuration whose backend is sqlite"],
+            )
+        from storagelib.sqlite.admin import SqliteAdministration  # noqa: PLC0415
+
+        return cls(blocking.adapt(SqliteAdministration.open(config.sqlite)), blocking)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._backend.close()
+        self._blocking.close()
+
+    def schema_status(self) -> SchemaStatus:
+        """Compare the schema with what this release brings; changes nothing."""
+        return self._backend.schema_status()
+
+    def migrate(self, *, target: int | None = None) -> SchemaStatus:
+        """Bring the schema up, safely beside others who do the same; return where it stands then.
+
+        Raises ``MigrationError`` for a newer or changed schema, and for locks that were not to be had in two minutes.
+        """
+        return self._backend.migrate(target if target is None else check_integer("target", target, least=1))
+
+    def tenants(self, *, cursor: str | None = None, limit: int = PAGE_DEFAULT) -> Page[str]:
+        """Return a page of the tenants, in order: those that are registered on PostgreSQL, those with rows on SQLite."""
+        check_page_size(limit)
+        position = position_of(cursor, str)
+        return page_of(self._backend.tenants("" if position is None else position[0], limit + 1), limit)
+
+    def statistics(self, tenant_id: str | None = None) -> list[StoreStatistics]:
+        """Measure what one tenant, or every tenant, keeps in each store; reads every row, so it takes its time."""
+        return self._backend.statistics(None if tenant_id is None else check_tenant_id(tenant_id))
+
+    def purge_expired(self, *, limit: int = BATCH_MAX) -> int:
+        """Remove up to ``limit`` expired entries of the key-value store, of all tenants; count them."""
+        return self._backend.purge_expired(check_integer("limit", limit, least=1, most=BATCH_MAX))
+
+    def vector_index(
+        self, tenant_id: str, dimension: int, *, options: IndexOptions | None = None, dry_run: bool = True
+    ) -> IndexReport:
+        """Tell which index one tenant's vectors want, and with ``dry_run=False`` build or drop it beside running traffic.
+
+        SQLite and memory scan exactly and want none.
+        """
+        check_tenant_id(tenant_id)
+        check_integer("dimension", dimension, least=1, most=DIMENSION_MAX)
+        return self._backend.vector_index(tenant_id, dimension, options or IndexOptions(), dry_run)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
