@@ -17,6 +17,12 @@ class AsyncFlow:
     """On an event loop."""
 
     @staticmethod
+    def check(handler: object) -> None:
+        """Raise ``InvalidInput`` for what cannot be called."""
+        if not callable(handler):
+            raise InvalidInput("the argument cannot be used", ["handler: cannot be called"])
+
+    @staticmethod
     async def result_of(handler: Callable[[Argument], Any], argument: Argument) -> Any:
         """Call a function, plain or asynchronous, and return its result."""
         result = handler(argument)
@@ -27,11 +33,13 @@ class Flow:
     """In a thread that may be blocked."""
 
     @staticmethod
-    def result_of(handler: Callable[[Argument], Any], argument: Argument) -> Any:
-        """Call a plain function and return its result; an asynchronous one is ``InvalidInput``."""
-        result = handler(argument)
-        if inspect.isawaitable(result):
-            if inspect.iscoroutine(result):
-                result.close()
+    def check(handler: object) -> None:
+        """Raise ``InvalidInput`` for what cannot be called without an event loop."""
+        AsyncFlow.check(handler)
+        if inspect.iscoroutinefunction(handler):
             raise InvalidInput("the argument cannot be used", ["handler: is asynchronous; use the asynchronous store"])
-        return result
+
+    @staticmethod
+    def result_of(handler: Callable[[Argument], Any], argument: Argument) -> Any:
+        """Call a plain function and return its result."""
+        return handler(argument)

@@ -476,7 +476,7 @@ async def test_wrong_arguments_are_told(tenant: Any) -> None:
     """Every verb checks before it asks."""
     log = tenant.events
     key = uuid7()
-    for call in (
+    calls: list[Any] = [
         lambda: log.append("t", expected_version=-1),
         lambda: log.append("t", expected_version=True),
         lambda: log.append_many("text"),
@@ -504,7 +504,8 @@ async def test_wrong_arguments_are_told(tenant: Any) -> None:
         lambda: anext(log.subscribe(batch=0)),
         lambda: anext(log.subscribe(types=[""])),
         lambda: anext(log.subscribe(from_position=-1)),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(InvalidInput):
             await call()
     assert await log.end() == 0
@@ -541,9 +542,12 @@ async def test_concurrent_writers_leave_no_gap(tenant: Any) -> None:
                     break
         return seen
 
-    seen, some, *_ = await asyncio.wait_for(
+    seen: list[Event]
+    some: list[Event]
+    results: list[Any] = await asyncio.wait_for(
         asyncio.gather(watch([], total), watch(["one"], total // 2), *(write(writer) for writer in range(WRITERS))), 120
     )
+    seen, some = results[:2]
     assert [event.position for event in seen] == list(range(1, total + 1))
     assert some == [event for event in seen if event.event_type == "one"]
     assert seen == await everything(tenant)
