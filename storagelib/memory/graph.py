@@ -91,7 +91,7 @@ class MemoryGraph:
             missing = sorted(end for end in ends if not self._current("entity", end))
             if taken or missing:
                 return Added(None, tuple(sorted(taken)), tuple(missing))
-            tick = self._tick(note)
+            tick = self._tick(note, self._next())
             for draft in entities:
                 values: dict[str, Any] = {"entity_type": draft.type, "name": draft.name, "properties": draft.properties}
                 values["embedding_hash"] = self._keep(draft.entity_id, draft.embedding)
@@ -111,13 +111,14 @@ class MemoryGraph:
             latest = max((row["tx_from"] for row in current), default=0)
             if not current or (revision.expected_tx is not None and latest > revision.expected_tx):
                 return Revised(latest)
-            start = self._next() if revision.valid_from is None else revision.valid_from
+            at = self._next()
+            start = at if revision.valid_from is None else revision.valid_from
             if start >= revision.valid_to:
                 return Revised(latest, inverted=True)
             ended, made = revised(current, revision, start, revision.valid_to)
             if not ended and not made:
                 return Revised(latest)
-            tick = self._tick(note)
+            tick = self._tick(note, at)
             self._keep(revision.subject, revision.embedding)
             for row in ended:
                 self._close(revision.kind, row, tick)
@@ -139,7 +140,7 @@ class MemoryGraph:
             for key in [key for key in self._embeddings.rows if key[0] == entity_id]:
                 self._embeddings.delete(*key)
             if gone:
-                tick = self._tick(Note(actor, reason), erased_hash(entity_id))
+                tick = self._tick(Note(actor, reason), self._next(), erased_hash(entity_id))
                 self._erasures.put((tick.at, uuid7()), _erasure(entity_id, len(gone), reason, tick.at))
             return len(gone)
 
@@ -313,9 +314,9 @@ class MemoryGraph:
         row = self._clock.get()
         return max(self._space.now(), (LONG_AGO if row is None else row["at"]) + _MICROSECOND)
 
-    def _tick(self, note: Note, erased: bytes | None = None) -> Tick:
+    def _tick(self, note: Note, at: datetime, erased: bytes | None = None) -> Tick:
         row = self._clock.get()
-        tick = Tick(1 if row is None else row["n"] + 1, self._next())
+        tick = Tick(1 if row is None else row["n"] + 1, at)
         self._clock.put((), {"n": tick.tx, "at": tick.at})
         if note.said:
             said = {"actor": note.actor, "reason": note.reason, "sources": note.sources, "erased_hash": erased}

@@ -139,7 +139,7 @@ class SqliteGraph(SqliteStore):
         missing = ends - self._there(database, "entity", list(ends))
         if taken or missing:
             return Added(None, tuple(sorted(taken)), tuple(sorted(missing)))
-        tick, stamp = self._tick(database, note)
+        tick, stamp = self._tick(database, note, self.engine.now())
         for draft in entities:
             self._keep(database, draft.entity_id, draft.embedding)
         nodes = (
@@ -184,14 +184,15 @@ class SqliteGraph(SqliteStore):
         latest = max((row["tx_from"] for row in current), default=0)
         if not current or (revision.expected_tx is not None and latest > revision.expected_tx):
             return Revised(latest)
-        start = self._next(database) if revision.valid_from is None else to_microseconds(revision.valid_from)
+        at = self._next(database)
+        start = at if revision.valid_from is None else to_microseconds(revision.valid_from)
         end = to_microseconds(revision.valid_to)
         if start >= end:
             return Revised(latest, inverted=True)
         ended, made = revised(current, revision, start, end)
         if not ended and not made:
             return Revised(latest)
-        tick, stamp = self._tick(database, note)
+        tick, stamp = self._tick(database, note, at)
         for row in ended:
             key = (self.tenant_id, subject, row["tx_from"], row["valid_time_start"])
             database.execute(_CLOSE[kind], (tick.tx, stamp["at"], *key))
@@ -217,7 +218,7 @@ class SqliteGraph(SqliteStore):
         ).rowcount
         database.execute("DELETE FROM graph_embeddings WHERE tenant_id = :tenant AND entity_id = :subject", key)
         if nodes + edges:
-            _, stamp = self._tick(database, Note(actor, reason), erased_hash(entity_id))
+            _, stamp = self._tick(database, Note(actor, reason), self.engine.now(), erased_hash(entity_id))
             trace = (str(uuid7()), stamp["at"], erased_hash(entity_id), nodes + edges, reason)
             database.execute(
                 "INSERT INTO erasures (tenant_id, erasure_id, erased_at, kind, subject_hash, rows_erased, reason)"
@@ -477,9 +478,9 @@ class SqliteGraph(SqliteStore):
     def _next(self, database: Connection) -> int:
         return max(self.engine.now(), self._clock(database)[1] + 1)
 
-    def _tick(self, database: Connection, note: Note, erased: bytes | None = None) -> tuple[Tick, Values]:
+    def _tick(self, database: Connection, note: Note, now: int, erased: bytes | None = None) -> tuple[Tick, Values]:
         """Advance the clock; return the tick, and the parameters that stamp rows with it."""
-        stamp = {"tenant": self.tenant_id, "now": self.engine.now()}
+        stamp = {"tenant": self.tenant_id, "now": now}
         tx, at = database.execute(_TICK, stamp).fetchone()
         if note.said:
             database.execute(_NOTE, (self.tenant_id, tx, at, note.actor, note.reason, note.sources, erased))

@@ -1,0 +1,387 @@
+"""The bi-temporal graph in PostgreSQL: a write is one transaction and one round trip, a walk one recursive statement."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import storagelib.filters as filtering
+from storage_sql.queries import Query, load
+from storagelib import documents
+from storagelib._async.postgres.database import AsyncDatabase
+from storagelib.clocks import LONG_AGO
+from storagelib.components.graph import (
+    RANKS,
+    Added,
+    Change,
+    ChangePosition,
+    Entity,
+    EntityDraft,
+    Kind,
+    Link,
+    Match,
+    Moment,
+    Neighbour,
+    Note,
+    Relationship,
+    RelationshipDraft,
+    Revised,
+    Revision,
+    Span,
+    Tick,
+    Transaction,
+    Walk,
+    Wanted,
+    arm_start,
+    embedding_hash,
+    entity,
+    relationship,
+)
+
+__all__ = ["AsyncPostgresGraph"]
+
+_Q: Final = load("graph")
+_FIRST: Final = UUID(int=0)
+_ENTITY: Final = 11
+_SLACK: Final = 16
+"""Embeddings fetched beyond those asked for: the server's distances are rounded otherwise than ours."""
+_REOPEN: Final[dict[Kind, Query]] = {"entity": _Q["reopen_entity"], "relationship": _Q["reopen_relationship"]}
+
+
+class AsyncPostgresGraph:
+    """See ``AsyncGraphBackend``."""
+
+    def __init__(self, database: AsyncDatabase) -> None:
+        """Take the tenant's view of the database."""
+        self._database = database
+
+    async def clock(self) -> Tick:
+        """Return the last transaction, 0 before the first, and the graph's present moment."""
+        ((tx, at),) = await self._database.fetch(_Q["clock"])
+        return Tick(tx, at)
+
+    async def add(self, entities: list[EntityDraft], relationships: list[RelationshipDraft], note: Note) -> Added:
+        """Add all or nothing, in one tick and one round trip."""
+        fresh = {draft.entity_id for draft in entities}
+        ends = {end for draft in relationships for end in (draft.from_entity, draft.to_entity)} - fresh
+        asked = {
+            "given_entities": [draft.entity_id for draft in entities if draft.given],
+            "given_relationships": [draft.relationship_id for draft in relationships if draft.given],
+            "ends": list(ends),
+        }
+        calls: list[tuple[Query, dict[str, Any]]] = [(_Q["lock"], {}), (_Q["tick_to_add"], asked)]
+        if entities:
+            calls.append((_Q["insert_entities"], _entity_arrays(entities)))
+        if relationships:
+            calls.append((_Q["insert_relationships"], _relationship_arrays(relationships)))
+        described = [(draft.entity_id, draft.embedding) for draft in entities if draft.embedding is not None]
+        if described:
+            calls.append(_embeddings(described))
+        results = await self._database.run([*calls, *_noted(note)])
+        ((tx, at, taken, missing),) = results[1]
+        return Added(None if tx is None else Tick(tx, at), tuple(taken or ()), tuple(missing or ()))
+
+    async def revise(self, revision: Revision, note: Note) -> Revised:
+        """Change what is known of one subject over a range of valid time, in one tick and one round trip."""
+        relationships = revision.kind == "relationship"
+        span = {"subject": revision.subject, "valid_from": revision.valid_from, "valid_to": revision.valid_to}
+        asked = {**span, "expected": revision.expected_tx, "anywhere": revision.mode in {"correct", "retire"}}
+        if revision.mode == "retire":
+            asked["valid_from"] = span["valid_from"] = LONG_AGO
+        calls: list[tuple[Query, dict[str, Any]]] = [
+            (_Q["lock"], {}),
+            (_Q["tick_to_revise"].variant(relationships=relationships), asked),
+        ]
+        if revision.mode == "retire" and not relationships:
+            calls.append((_Q["retire"], {"subject": revision.subject}))
+        else:
+            calls.append((_Q["close"].variant(relationships=relationships), span))
+        if revision.mode != "retire":
+            calls.append(_reopened(revision, span))
+        if revision.embedding is not None:
+            calls.append(_embeddings([(revision.subject, revision.embedding)]))
+        results = await self._database.run([*calls, *_noted(note)])
+        ((latest, inverted, tx, at),) = results[1]
+        if tx is None:
+            return Revised(latest, inverted=inverted)
+        closed, *with_it = results[2][0]
+        opened = results[3][0][0] if revision.mode != "retire" else 0
+        return Revised(latest, Tick(tx, at), closed, opened, with_it[0] if with_it else 0)
+
+    async def erase(self, entity_id: UUID, reason: str, actor: str | None) -> int:
+        """Remove every version of an entity, its relationships and embeddings; count the versions."""
+        ((erased,),) = await self._database.fetch(_Q["erase"], subject=entity_id, reason=reason, actor=actor)
+        return int(erased)
+
+    async def entities(self, ids: list[UUID], moment: Moment) -> list[Entity]:
+        """Return the entities among these that are visible, in any order."""
+        query, point = _seen("entities", moment)
+        return [entity(row) for row in await self._database.fetch(query, ids=ids, **point)]
+
+    async def relationships(self, ids: list[UUID], moment: Moment) -> list[Relationship]:
+        """Return the relationships among these that are visible, in any order."""
+        query, point = _seen("relationships", moment)
+        return [relationship(row) for row in await self._database.fetch(query, ids=ids, **point)]
+
+    async def history(
+        self, kind: Kind, subject: UUID, after: tuple[int, datetime] | None, limit: int
+    ) -> list[Entity] | list[Relationship]:
+        """Return versions by transaction, then by the start of their validity."""
+        tx, start = after or (0, LONG_AGO)
+        rows = await self._database.fetch(_Q[f"{kind}_history"], subject=subject, tx=tx, start=start, most=limit)
+        found: list[Any] = _versions(kind, rows)
+        return found
+
+    async def timeline(
+        self, kind: Kind, subject: UUID, known: int | datetime | None, after: datetime | None, limit: int
+    ) -> list[Entity] | list[Relationship]:
+        """Return the versions that are believed, by the start of their validity."""
+        query, point = _seen(f"{kind}_timeline", Moment(None, known))
+        rows = await self._database.fetch(query, subject=subject, past=after, most=limit, **point)
+        found: list[Any] = _versions(kind, rows)
+        return found
+
+    async def query(
+        self, span: Span, wanted: Wanted, after: tuple[UUID, int, datetime] | None, limit: int
+    ) -> list[Entity]:
+        """Return versions of entities that touch ranges of both times, by entity, transaction and validity."""
+        subject, tx, start = after or (_FIRST, 0, LONG_AGO)
+        rows = await self._database.fetch(
+            _filtered(_Q["query"].variant(**_asks(wanted)), wanted),
+            valid_from=span.valid_from,
+            valid_to=span.valid_to,
+            recorded_from=span.recorded_from,
+            recorded_to=span.recorded_to,
+            type=wanted.type,
+            name=wanted.name,
+            prefix=wanted.prefix,
+            id=subject,
+            tx=tx,
+            start=start,
+            most=limit,
+        )
+        return [entity(row) for row in rows]
+
+    async def neighbours(
+        self, subject: UUID, moment: Moment, walk: Walk, after: tuple[str, datetime, UUID] | None, limit: int
+    ) -> list[Neighbour]:
+        """Return visible relationships whose other end is visible, by type, start of validity and id."""
+        kind, start, edge = after or (None, None, None)
+        query, point = _seen("neighbours", moment, later=after is not None, **_ways(walk))
+        place = {"type": kind, "start": start, "id": edge}
+        rows = await self._database.fetch(query, subject=subject, types=_types(walk), most=limit, **place, **point)
+        return [Neighbour(relationship(row[:_ENTITY]), entity(row[_ENTITY:])) for row in rows]
+
+    async def step(self, ids: list[UUID], moment: Moment, walk: Walk) -> list[Link]:
+        """Return the links from these entities to visible ones, in any order."""
+        query, point = _seen("step", moment, fanned=walk.fanout is not None, **_ways(walk))
+        rows = await self._database.fetch(query, ids=ids, types=_types(walk), fanout=walk.fanout, **point)
+        return [Link(*row) for row in rows]
+
+    async def traverse(
+        self, start: UUID, moment: Moment, walk: Walk, depth: int, limit: int
+    ) -> tuple[Entity | None, list[tuple[int, UUID, Entity, Relationship]]]:
+        """Walk breadth first; return the start, and depth, previous entity, entity and relationship of what is reached."""
+        query, point = _seen("traverse", moment, fanned=walk.fanout is not None, **_ways(walk))
+        rows = await self._database.fetch(
+            query, begin=start, types=_types(walk), fanout=walk.fanout, depth=depth, most=limit, **point
+        )
+        if not rows:
+            return None, []
+        node, edge = 2, 2 + _ENTITY
+        return entity(rows[0][node:edge]), [
+            (row[0], row[1], entity(row[node:edge]), relationship(row[edge:])) for row in rows[1:]
+        ]
+
+    async def search(
+        self, moment: Moment, wanted: Wanted, after: tuple[str, UUID] | UUID | None, limit: int
+    ) -> list[Entity]:
+        """Return visible entities by id, or by name and id when a prefix is wanted."""
+        name, subject = after if isinstance(after, tuple) else (None, after)
+        query, point = _seen("search", moment, later=after is not None, **_asks(wanted))
+        rows = await self._database.fetch(
+            _filtered(query, wanted),
+            type=wanted.type,
+            name=wanted.name,
+            prefix=wanted.prefix,
+            id=subject,
+            name_after=name,
+            most=limit,
+            **point,
+        )
+        return [entity(row) for row in rows]
+
+    async def nearest(self, moment: Moment, embedding: bytes, wanted: Wanted, limit: int) -> list[Match]:
+        """Return the visible entities whose embeddings are nearest, nearest first, then by id."""
+        import numpy as np  # noqa: PLC0415 - only who searches by embedding needs it
+
+        from storagelib.components.distances import nearest  # noqa: PLC0415 - the same
+
+        query, point = _seen("nearest", moment, typed=wanted.type is not None)
+        rows = await self._database.fetch(
+            _filtered(query, wanted),
+            embedding=embedding,
+            dimension=len(embedding) // 4,
+            type=wanted.type,
+            most=limit + _SLACK,
+            **point,
+        )
+        if not rows:
+            return []
+        matrix = np.frombuffer(b"".join(row[_ENTITY] for row in rows), "<f4").reshape(len(rows), -1)
+        ids = [str(row[0]) for row in rows]
+        best = nearest(matrix, ids, np.frombuffer(embedding, "<f4"), "cosine", limit)
+        return [Match(entity(rows[place][:_ENTITY]), 1.0 - distance) for distance, _, place in best]
+
+    async def embedding(self, entity_id: UUID, moment: Moment) -> bytes | None:
+        """Return the embedding of a visible entity."""
+        query, point = _seen("embedding", moment)
+        rows = await self._database.fetch(query, subject=entity_id, **point)
+        return rows[0][0] if rows else None
+
+    async def changes(self, after: ChangePosition, limit: int) -> list[Change]:
+        """Return what transactions did after a position, in the order of ``ChangePosition``."""
+        calls: list[tuple[Query, dict[str, Any]]] = []
+        for rank, (action, kind) in enumerate(RANKS):
+            start = arm_start(after, rank)
+            place = {"tx": start.tx, "most": limit}
+            if action == "erased":
+                calls.append((_Q["erased"], place))
+            else:
+                calls.append(
+                    (
+                        _Q[f"{kind}_{action}"],
+                        {**place, "id": start.subject, "start": start.valid_from},
+                    )
+                )
+        found: list[tuple[ChangePosition, Change]] = []
+        for rank, rows in enumerate(await self._database.run(calls)):
+            found += [_change(rank, row) for row in rows]
+        found.sort(key=lambda pair: pair[0])
+        return [change for _, change in found[:limit]]
+
+    async def why(self, subject: UUID, after: int, limit: int) -> list[Transaction]:
+        """Return the transactions after ``after`` that made or ended versions of an entity or relationship."""
+        rows = await self._database.fetch(_Q["why"], subject=subject, past=after, most=limit)
+        return [
+            Transaction(tx, at, actor, reason, tuple(documents.decode(sources or "[]")))
+            for tx, at, actor, reason, sources in rows
+        ]
+
+    async def diff(
+        self, kind: Kind, before: Moment, after: Moment, past: UUID | None, limit: int
+    ) -> list[tuple[Entity | None, Entity | None]] | list[tuple[Relationship | None, Relationship | None]]:
+        """Return what two moments say differently of subjects greater than ``past``, by id."""
+        flags, values = dict[str, bool](), dict[str, Any]()
+        for number, moment in ((1, before), (2, after)):
+            known = _known(moment.tx)
+            flags |= {f"{name}{number}": flag for name, flag in known[0].items()}
+            values |= {f"{name}{number}": value for name, value in known[1].items()}
+            values[f"valid{number}"] = moment.valid
+        counters = (before.tx, after.tx)
+        flags["narrow"] = before.valid == after.valid and all(isinstance(each, int) for each in counters)
+        flags["narrow"] = flags["narrow"] and before.tx <= after.tx  # type: ignore[operator]
+        query = _Q[f"{kind}_diff"].variant(**flags)
+        found: list[Any] = []
+        for row in await self._database.fetch(query, past=past, most=limit, **values):
+            halves = (row[:_ENTITY], row[_ENTITY:])
+            found.append(tuple(None if half[0] is None else _versions(kind, [half])[0] for half in halves))
+        return found
+
+
+def _known(known: int | datetime | None) -> tuple[dict[str, bool], dict[str, Any]]:
+    counted, timed = isinstance(known, int), isinstance(known, datetime)
+    return {"counted": counted, "timed": timed}, {"tx": known if counted else None, "at": known if timed else None}
+
+
+def _seen(name: str, moment: Moment, **flags: bool) -> tuple[Query, dict[str, Any]]:
+    """Return a statement that sees what is visible at a moment, and the parameters that say which."""
+    known, values = _known(moment.tx)
+    return _Q[name].variant(**known, **flags), {"valid": moment.valid, **values}
+
+
+def _ways(walk: Walk) -> dict[str, bool]:
+    return {"outward": walk.direction != "in", "inward": walk.direction != "out", "typed": walk.types is not None}
+
+
+def _types(walk: Walk) -> list[str] | None:
+    return None if walk.types is None else list(walk.types)
+
+
+def _asks(wanted: Wanted) -> dict[str, bool]:
+    return {
+        "typed": wanted.type is not None,
+        "named": wanted.name is not None,
+        "prefixed": wanted.prefix is not None,
+    }
+
+
+def _filtered(query: Query, wanted: Wanted) -> Query:
+    if wanted.where is None:
+        return query
+    condition, parameters = filtering.to_postgres(wanted.where, column="v.properties")
+    return query.with_clause("filter", f"AND {condition}", parameters)
+
+
+def _noted(note: Note) -> list[tuple[Query, dict[str, Any]]]:
+    if not note.said:
+        return []
+    return [(_Q["note"], {"actor": note.actor, "reason": note.reason, "sources": note.sources})]
+
+
+def _embeddings(described: list[tuple[UUID, bytes]]) -> tuple[Query, dict[str, Any]]:
+    return _Q["insert_embeddings"], {
+        "ids": [subject for subject, _ in described],
+        "hashes": [embedding_hash(each) for _, each in described],
+        "embeddings": [each for _, each in described],
+    }
+
+
+def _reopened(revision: Revision, span: dict[str, Any]) -> tuple[Query, dict[str, Any]]:
+    flags = {"amends": revision.mode == "amend", "corrects": revision.mode == "correct", "merges": revision.merge}
+    values = {**span, "type": revision.type, "properties": revision.properties}
+    if revision.kind == "entity":
+        flags["keeps"] = revision.keeps_embedding
+        values |= {"name": revision.name, "hash": embedding_hash(revision.embedding)}
+    return _REOPEN[revision.kind].variant(**flags), values
+
+
+def _entity_arrays(drafts: list[EntityDraft]) -> dict[str, Any]:
+    return {
+        "ids": [draft.entity_id for draft in drafts],
+        "types": [draft.type for draft in drafts],
+        "names": [draft.name for draft in drafts],
+        "properties": [draft.properties for draft in drafts],
+        "valid_from": [draft.valid_from for draft in drafts],
+        "valid_to": [draft.valid_to for draft in drafts],
+        "hashes": [embedding_hash(draft.embedding) for draft in drafts],
+    }
+
+
+def _relationship_arrays(drafts: list[RelationshipDraft]) -> dict[str, Any]:
+    return {
+        "ids": [draft.relationship_id for draft in drafts],
+        "near": [draft.from_entity for draft in drafts],
+        "far": [draft.to_entity for draft in drafts],
+        "types": [draft.type for draft in drafts],
+        "properties": [draft.properties for draft in drafts],
+        "valid_from": [draft.valid_from for draft in drafts],
+        "valid_to": [draft.valid_to for draft in drafts],
+    }
+
+
+def _versions(kind: Kind, rows: list[tuple[Any, ...]]) -> Any:
+    return [entity(row) if kind == "entity" else relationship(row) for row in rows]
+
+
+def _change(rank: int, row: tuple[Any, ...]) -> tuple[ChangePosition, Change]:
+    action, kind = RANKS[rank]
+    if action == "erased":
+        tx, at, trace = row
+        return ChangePosition(tx, rank, _FIRST, LONG_AGO), Change(tx, at, action, kind, None, trace)
+    version: Entity | Relationship = entity(row) if kind == "entity" else relationship(row)
+    tx, at = version.tx, version.recorded_at
+    if action == "closed" and version.superseded_by is not None and version.superseded_at is not None:
+        tx, at = version.superseded_by, version.superseded_at
+    return ChangePosition(tx, rank, row[0], version.valid_from), Change(tx, at, action, kind, version)
