@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from storage_operator.adapters.postgres.schema_reference import PAGE_FILE, SCHEMA_FILE, generate
+from storage_operator.adapters.postgres.schema_reference import PAGE_FILE, SCHEMA_FILE, TABLES_FILE, generate
 from storage_sql import audit, catalog
 from storage_sql.catalog import Catalog
 from storage_sql.reference import PLACEHOLDER
@@ -41,7 +41,7 @@ def described(where: Installation) -> Catalog:
     )
 
 
-@pytest.mark.parametrize("path", [SCHEMA_FILE, PAGE_FILE], ids=["schema.sql", "schema.md"])
+@pytest.mark.parametrize("path", [SCHEMA_FILE, TABLES_FILE, PAGE_FILE], ids=["schema.sql", "tables.json", "schema.md"])
 def test_generated_file_is_current(installation: Installation, path: Path) -> None:
     """The committed file is what the migrated catalog says today."""
     assert (ROOT / path).read_text(encoding="utf-8") == generate(installation.operator_dsn)[path], HOW

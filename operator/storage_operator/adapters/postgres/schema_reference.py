@@ -1,4 +1,4 @@
-"""Write `schema.sql` and `docs/reference/schema.md` from a migrated database: `python -m …schema_reference DSN ROOT`."""
+"""Write `schema.sql`, `tables.json` and `docs/reference/schema.md` from a migrated database: `python -m …schema_reference DSN ROOT`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 
 import psycopg
 
-from storage_sql import catalog, reference
+from storage_sql import catalog, reference, tables
 from storage_sql.effects import Effect, Query, SqlFailure, drive
 from storage_sql.roles import RoleNames
 from storage_sql.runner import discover
 
 SCHEMA_FILE = Path("sql/storage_sql/schema.sql")
+TABLES_FILE = Path("sql/storage_sql/tables.json")
 PAGE_FILE = Path("docs/reference/schema.md")
 
 
@@ -34,6 +35,7 @@ def generate(dsn: str) -> dict[Path, str]:
         found = drive(catalog.read(reference.SCHEMA), serve)
     return {
         SCHEMA_FILE: reference.schema_sql(found, names),
+        TABLES_FILE: tables.tables_json(found),
         PAGE_FILE: reference.schema_markdown(found, names),
     }
 
