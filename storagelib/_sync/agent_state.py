@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Final, Protocol
 
-from storagelib._sync.agent_threads import AgentThreads, AgentThreadsBackend
-
 from storagelib import documents
+from storagelib._sync.agent_threads import AgentThreads, AgentThreadsBackend
 from storagelib.components.agent_state import (
     AgentCheckpoint,
     AgentRecord,
@@ -40,6 +38,7 @@ from storagelib.limits import (
     check_time,
 )
 from storagelib.pages import Page, page_of, position_of
+from storagelib.remembered import Remembered
 
 __all__ = ["AgentState", "AgentStateBackend"]
 
@@ -136,13 +135,13 @@ class AgentState:
     def __init__(self, backend: AgentStateBackend) -> None:
         """Take the tenant's backend."""
         self._backend = backend
-        self._remembered: OrderedDict[str, tuple[int, str, str]] = OrderedDict()
-        self._remembered_bytes = 0
+        self._memory = Remembered(_REMEMBERED_AGENTS, _REMEMBERED_BYTES)
+        self._threads = AgentThreads(backend)
 
     @property
     def threads(self) -> AgentThreads:
-        """Checkpoints of graph-like agents, as frameworks that step through a graph want them."""
-        return AgentThreads(self._backend)
+        """Checkpoints of agents that step through a graph, as frameworks for those want them."""
+        return self._threads
 
     def save(
         self,
@@ -195,11 +194,11 @@ class AgentState:
             return record_of(steps[0].version, rebuilt(steps)) if steps else None
         current = self._backend.current(agent_id)
         if current is None:
-            self._forget(agent_id)
+            self._memory.forget(agent_id)
             return None
         head, text = current
-        state = verified(text, head.checksum)
-        self._remember(agent_id, head.version, head.checksum, sorted_text(state))
+        state, kept = verified(text, head.checksum)
+        self._memory.put(agent_id, (head.version, head.checksum, kept), len(kept))
         return record_of(head, state)
 
     def load_checkpoint(self, agent_id: str, label: str) -> AgentRecord:
@@ -317,7 +316,7 @@ class AgentState:
 
     def delete(self, agent_id: str) -> bool:
         """Remove an agent's state, versions and checkpoints; tell whether it was there."""
-        self._forget(_agent_id(agent_id))
+        self._memory.forget(_agent_id(agent_id))
         return self._backend.delete(agent_id)
 
     def prune(
@@ -389,9 +388,9 @@ class AgentState:
     def _saved(self, new: NewState) -> int:
         result = self._backend.save(new)
         if result.version is not None:
-            self._remember(new.agent_id, result.version, new.checksum, new.text)
+            self._memory.put(new.agent_id, (result.version, new.checksum, new.text), len(new.text))
             return result.version
-        self._forget(new.agent_id)
+        self._memory.forget(new.agent_id)
         if not result.allowed:
             old = result.found_phase or ""
             raise InvalidInput(
@@ -403,24 +402,11 @@ class AgentState:
         raise Conflict(f"the agent has version {result.found_version}, not {new.expected_version}")
 
     def _past(self, agent_id: str, value: Json) -> Past | None:
-        remembered = self._remembered.get(agent_id)
+        remembered = self._memory.get(agent_id)
         if remembered is None:
             return None
         version, checksum, text = remembered
         return past_of(checksum, version, documents.decode(text), text, value)
-
-    def _remember(self, agent_id: str, version: int, checksum: str, text: str) -> None:
-        self._forget(agent_id)
-        self._remembered[agent_id] = (version, checksum, text)
-        self._remembered_bytes += len(text)
-        while len(self._remembered) > _REMEMBERED_AGENTS or self._remembered_bytes > _REMEMBERED_BYTES:
-            _, (_, _, oldest) = self._remembered.popitem(last=False)
-            self._remembered_bytes -= len(oldest)
-
-    def _forget(self, agent_id: str) -> None:
-        remembered = self._remembered.pop(agent_id, None)
-        if remembered is not None:
-            self._remembered_bytes -= len(remembered[2])
 
 
 def _agent_id(agent_id: str) -> str:
