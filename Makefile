@@ -50,10 +50,11 @@ fmt: $(SYNCED) ## Format and fix what can be fixed by a tool
 	$(BIN)/ruff format .
 
 .PHONY: bench
-bench: $(SYNCED) $(patsubst benchmarks/%.py,bench-%,$(wildcard benchmarks/operator.py)) ## Measure, beside a peer in the same run; results in build/bench
+bench: bench-operator bench-storagelib ## Measure, beside a peer in the same run; results in build/bench
 
 .PHONY: bench-%
 bench-%: $(SYNCED)
+	@$(BIN)/uv sync --frozen --all-extras --inexact --quiet --group bench
 	@mkdir -p build/bench
 	$(BIN)/python -m benchmarks.$*
 

@@ -1,0 +1,1 @@
+"""How fast the library is beside the bare statement and beside other libraries: one file a store."""
