@@ -86,6 +86,9 @@ class ComponentConfig:
         _check(self, {"backend": _optional(_backend_fault), "options": _options_fault})
         object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), {"backend": self.backend, "options": dict(self.options)})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryConfig:
@@ -238,6 +241,10 @@ class StoreConfig:
         if found:
             raise InvalidInput("the configuration is wrong", found)
         object.__setattr__(self, "components", MappingProxyType(dict(self.components)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return _again, (type(self), {**values, "components": dict(self.components)})
 
     @classmethod
     def in_memory(cls, *, most_bytes: int | None = None) -> Self:
@@ -413,6 +420,11 @@ class StoreConfig:
             for name, value in options.items()
         )
         return [f"{name}: {fault}" for name, fault in found if fault is not None]
+
+
+def _again(kind: Callable[..., Any], values: Mapping[str, Any]) -> Any:
+    """Make a part once more, where a copy or another process asks for it: a table that is read only has no copy."""
+    return kind(**values)
 
 
 def _store(name: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 import time
 from pathlib import Path
 from typing import Any
@@ -179,6 +181,20 @@ def test_a_configuration_cannot_be_changed() -> None:
         assert not hasattr(part, "__dict__")
     with pytest.raises(TypeError):
         config.components["kv"] = ComponentConfig()  # type: ignore[index]
+
+
+def test_a_configuration_goes_to_another_process(tmp_path: Path) -> None:
+    """Pickled, copied or replaced in part, it is the same configuration and still cannot be changed."""
+    config = StoreConfig(
+        components={"kv": ComponentConfig(backend="theirs", options={"a": [1]})},
+        postgres=PostgresConfig(credentials_folder=tmp_path, migrate_url="postgresql://a:b@c/d"),
+    )
+    for other in (pickle.loads(pickle.dumps(config)), copy.deepcopy(config), dataclasses.replace(config)):
+        assert other == config
+        assert type(other.components) is type(config.components)
+        assert other.options_of("kv") == {"a": [1]}
+    assert config.postgres is not None
+    assert dataclasses.replace(config.postgres, pool_max=3).pool_max == 3
 
 
 def test_the_pool_is_sized_by_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
