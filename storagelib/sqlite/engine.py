@@ -1,7 +1,7 @@
 """One SQLite file in WAL mode: one writer at a time, readers beside it, and every fault as an error of ours.
 
-Stores are written as blocking code whose methods are marked ``@reads``, ``@reads_together`` or ``@writes``; the mark
-hands the method a connection in the right state and, for asynchronous callers, tells which thread it belongs on.
+Stores are written as blocking code whose methods are marked ``@reads``, ``@reads_together``, ``@writes`` or
+``@writes_once``; the mark hands the method a connection in the right state and, for asynchronous callers, tells which thread it belongs on.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from storagelib.errors import (
 )
 from storagelib.release import release_name
 
-__all__ = ["Durability", "SqliteEngine", "SqliteStore", "reads", "reads_together", "writes"]
+__all__ = ["Durability", "SqliteEngine", "SqliteStore", "reads", "reads_together", "writes", "writes_once"]
 
 Durability = Literal["full", "normal"]
 """``full``: a commit survives a power cut. ``normal``: the last commits may not; the file stays whole."""
@@ -64,7 +64,7 @@ class SqliteEngine:
         self._durability = durability
         self._busy_timeout_seconds = busy_timeout_seconds
         self._readers: deque[sqlite3.Connection] = deque()
-        self._write_lock = threading.RLock()
+        self.write_lock = threading.RLock()
         self._writer: sqlite3.Connection | None = None
         self._presence: int | None = None
 
@@ -82,7 +82,7 @@ class SqliteEngine:
 
     def close(self) -> None:
         """Close every connection; the last one to close folds the write-ahead log into the file."""
-        with self._write_lock:
+        with self.write_lock:
             while self._readers:
                 self._readers.pop().close()
             if self._writer is not None:
@@ -94,7 +94,8 @@ class SqliteEngine:
 
     def now(self) -> int:
         """Return the present moment as microseconds since 1970, the form that columns hold."""
-        return to_microseconds(self.clock())
+        # The system's clock is asked on every read: as a number it costs a quarter.
+        return time.time_ns() // 1000 if self.clock is system_clock else to_microseconds(self.clock())
 
     def reader(self) -> sqlite3.Connection:
         """Lend a connection for reading; give it back with ``give_back``."""
@@ -114,12 +115,16 @@ class SqliteEngine:
         else:
             connection.close()
 
+    def writer(self) -> sqlite3.Connection:
+        """Return the connection that writes; only under ``write_lock``."""
+        if self._writer is None:
+            raise Unavailable("the store is closed")
+        return self._writer
+
     def write(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         """Run ``work`` in a transaction of its own, alone among all writers of the file."""
-        with self._write_lock:
-            if self._writer is None:
-                raise Unavailable("the store is closed")
-            connection = self._writer
+        with self.write_lock:
+            connection = self.writer()
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 result = work(connection)
@@ -237,6 +242,24 @@ def reads_together(
         return self.engine.read(lambda connection: method(self, connection, *args, **kwargs), together=True)
 
     call.runs_on = "reader"  # type: ignore[attr-defined]
+    return call
+
+
+def writes_once(
+    method: Callable[Concatenate[Store, sqlite3.Connection, Parameters], Result],
+) -> Callable[Concatenate[Store, Parameters], Result]:
+    """Mark a method that writes with exactly one statement, which is its own transaction; all its rows must be fetched."""
+
+    @functools.wraps(method)
+    def call(self: Store, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        engine = self.engine
+        with engine.write_lock:
+            try:
+                return method(self, engine.writer(), *args, **kwargs)
+            except sqlite3.Error as error:
+                raise _translated(error, engine.path) from error
+
+    call.runs_on = "writer"  # type: ignore[attr-defined]
     return call
 
 

@@ -10,7 +10,7 @@ from storagelib import documents
 from storagelib.clocks import from_microseconds
 from storagelib.components.kv import Characteristics, Entry, NewEntry, counter, entry
 from storagelib.limits import VALUE_BYTES_MAX
-from storagelib.sqlite.engine import SqliteStore, reads, writes
+from storagelib.sqlite.engine import SqliteStore, reads, writes, writes_once
 
 __all__ = ["SqliteKV"]
 
@@ -23,10 +23,10 @@ _ENTRIES = (
 # `version` goes on where an expired entry is in the way, so that no version is ever given twice.
 _PUT = """
 INSERT INTO kv_store AS old (tenant_id, key, value, metadata, expires_at, created_at, updated_at)
-VALUES (:tenant, :key, :value, :metadata, :expires_at, :now, :now)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
 ON CONFLICT (tenant_id, key) DO UPDATE SET
     value = excluded.value, metadata = excluded.metadata, version = old.version + 1, expires_at = excluded.expires_at,
-    created_at = CASE WHEN old.expires_at <= :now THEN :now ELSE old.created_at END, updated_at = :now
+    created_at = CASE WHEN old.expires_at <= ?6 THEN ?6 ELSE old.created_at END, updated_at = ?6
 RETURNING version"""
 _COUNT = "UPDATE kv_store SET value = ?, version = version + 1, updated_at = ? WHERE tenant_id = ? AND key = ?"
 # A prefix is a range of keys: no UTF-8 holds the byte 0xFF, so that it ends the range.
@@ -58,9 +58,18 @@ class SqliteKV(SqliteStore):
         rows = database.execute(_ENTRIES, (self.tenant_id, documents.encode(keys), self.engine.now()))
         return [_entry(row) for row in rows]
 
-    @writes
-    def put(self, database: Connection, items: list[NewEntry]) -> list[int]:
+    def put(self, items: list[NewEntry]) -> list[int]:
         """Write entries, all or none; return their versions."""
+        return [self._put_one(items[0])] if len(items) == 1 else self._put_all(items)
+
+    put.runs_on = "writer"  # type: ignore[attr-defined]
+
+    @writes_once
+    def _put_one(self, database: Connection, item: NewEntry) -> int:
+        return self._put(database, item)
+
+    @writes
+    def _put_all(self, database: Connection, items: list[NewEntry]) -> list[int]:
         return [self._put(database, item) for item in items]
 
     @writes
@@ -112,15 +121,10 @@ class SqliteKV(SqliteStore):
 
     def _put(self, database: Connection, item: NewEntry) -> int:
         now = self.engine.now()
-        values = {
-            "tenant": self.tenant_id,
-            "key": item.key,
-            "value": item.value,
-            "metadata": item.metadata,
-            "expires_at": None if item.ttl is None else now + round(item.ttl * 1_000_000),
-            "now": now,
-        }
-        return int(database.execute(_PUT, values).fetchone()[0])
+        expires_at = None if item.ttl is None else now + round(item.ttl * 1_000_000)
+        values = (self.tenant_id, item.key, item.value, item.metadata, expires_at, now)
+        ((version,),) = database.execute(_PUT, values).fetchall()
+        return int(version)
 
     def _live(self, database: Connection, key: str) -> Entry | None:
         row = database.execute(_ENTRIES, (self.tenant_id, documents.encode([key]), self.engine.now())).fetchone()
