@@ -406,15 +406,20 @@ def _postgres(
     said: Layer, components: Mapping[str, ComponentConfig], sections: Mapping[str, Any], faults: list[str]
 ) -> PostgresConfig | None:
     """Find who may log in where, and let an address that nothing would use name the backend."""
+    on_postgres = any(each.backend == "postgres" for each in components.values())
     if "postgres" in sections:
-        return None
+        given: PostgresConfig = sections["postgres"]
+        names_login = given.credentials is not None or given.credentials_folder is not None
+        backend = said.get("storage.backend")
+        if names_login and not on_postgres and (backend is None or backend.layer > 0):
+            said["storage.backend"] = Said("postgres", "postgres")
+        return given
     prefix = "storage.postgres."
     here = {path.removeprefix(prefix): each for path, each in said.items() if path.startswith(prefix)}
     sources = [here[name] for name in _SOURCES if name in here] or [
         here[name] for name in ("host", "dbname", "user") if name in here
     ]
     backend = said.get("storage.backend")
-    on_postgres = any(each.backend == "postgres" for each in components.values())
     if sources and not on_postgres:
         layer = min(each.layer for each in sources)
         file = Said(None, "sqlite") if "sqlite" in sections else said.get("storage.sqlite.path")

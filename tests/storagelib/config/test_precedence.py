@@ -12,6 +12,7 @@ import pytest
 
 from storagelib import (
     ComponentConfig,
+    Credentials,
     InvalidInput,
     MemoryConfig,
     PostgresConfig,
@@ -256,6 +257,16 @@ def test_arguments_may_be_whole_parts(tmp_path: Path) -> None:
     assert config.postgres is part
     assert [config.backend_of(store) for store in ("kv", "graph", "hooks")] == ["theirs", "memory", "sqlite"]
     assert config.options_of("kv") == {"a": 1}
+
+
+def test_a_part_with_a_login_names_the_backend(home: Path) -> None:
+    """As every connection does that nothing would use otherwise."""
+    write(home, '[storage]\nbackend = "memory"')
+    part = PostgresConfig(credentials=Credentials.from_dsn(ARGUMENT, tenant_id="acme"))
+    assert load(postgres=part).backend == "postgres"
+    assert load(postgres=part, backend="sqlite").backend == "sqlite"
+    assert load(postgres=part, components={"kv": {"backend": "postgres"}}).backend == "memory"
+    assert load(postgres=PostgresConfig()).backend == "memory"
 
 
 @pytest.mark.parametrize(
