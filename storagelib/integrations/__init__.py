@@ -1,0 +1,1 @@
+"""Adapters to other projects' interfaces, each behind an extra of its own."""
