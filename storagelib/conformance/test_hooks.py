@@ -543,7 +543,7 @@ async def test_wrong_arguments_are_told(tenant: Any) -> None:
         lambda: hooks.apply_retention(RetentionPolicy()),
         lambda: hooks.apply_retention(RetentionPolicy(protected_from=1)),
         lambda: hooks.apply_retention(RetentionPolicy(max_executions=-1)),
-        lambda: hooks.apply_retention(RetentionPolicy(max_bytes=1.5)),
+        lambda: hooks.apply_retention(RetentionPolicy(max_bytes=1.5)),  # type: ignore[arg-type]
         lambda: hooks.apply_retention(RetentionPolicy(max_age=timedelta(seconds=-1))),
         lambda: hooks.apply_retention(RetentionPolicy(max_age=timedelta.max)),
         lambda: hooks.apply_retention(RetentionPolicy(max_executions=1), reason=""),

@@ -174,10 +174,11 @@ SELECT event_id, event_type, stream, sequence, position, correlation_id, timesta
 
  LIMIT :most
 
+-- A prefix is a range, because a plan that is kept for any prefix cannot turn ^@ into one. No name is longer than 255.
 -- name: streams
 -- in: prefix text, after text, most bigint
 SELECT stream, head, created_at FROM {{ schema }}.event_streams
- WHERE tenant_id = :tenant AND stream ^@ :prefix AND stream > :after
+ WHERE tenant_id = :tenant AND stream >= :prefix AND stream <= :prefix || repeat(chr(1114111), 255) AND stream > :after
  ORDER BY stream LIMIT :most
 
 -- name: statistics
