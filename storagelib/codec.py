@@ -44,6 +44,7 @@ from uuid import UUID
 
 from storage_sql.tables import ColumnType, TableColumn, TenantTable, table
 from storagelib.clocks import FOREVER, LONG_AGO
+from storagelib.documents import DEPTH_MAX
 from storagelib.errors import Corrupted, InvalidInput
 from storagelib.limits import INTEGER_MAX
 
@@ -305,9 +306,13 @@ def _write_document(_: TenantTable, value: object) -> object:
         raise _Fault("must be JSON text")
     try:
         document = json.loads(value, object_pairs_hook=_object, parse_constant=_refused, parse_float=_exact_float)
-        return _wrapped(_in_order(document))
-    except (_Fault, RecursionError, ValueError) as error:
-        raise _Fault(str(error) if isinstance(error, _Fault) else "is not JSON") from None
+    except _Fault:
+        raise
+    except RecursionError:
+        raise _Fault(f"is nested deeper than {DEPTH_MAX}") from None
+    except ValueError:
+        raise _Fault("is not JSON") from None
+    return _wrapped(_in_order(document))
 
 
 def _read_document(_: TenantTable, value: object) -> str:
@@ -315,10 +320,7 @@ def _read_document(_: TenantTable, value: object) -> str:
         value = value["$json"]
         if value is not None and not (isinstance(value, dict) and list(value) == ["$json"]):
             raise _Fault("is wrapped without need")
-    try:
-        return json.dumps(_in_order(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except RecursionError:
-        raise _Fault("is nested too deep") from None
+    return json.dumps(_in_order(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def _wrapped(document: object) -> object:
@@ -326,13 +328,15 @@ def _wrapped(document: object) -> object:
     return {"$json": document} if needs else document
 
 
-def _in_order(document: Any) -> Any:
+def _in_order(document: Any, depth: int = 0) -> Any:
     """Return a document with the keys of every object in order of their code points."""
+    if isinstance(document, dict | list) and depth >= DEPTH_MAX:
+        raise _Fault(f"is nested deeper than {DEPTH_MAX}")
     if isinstance(document, dict):
-        return {_storable(key): _in_order(document[key]) for key in sorted(document)}
+        return {_storable(key): _in_order(document[key], depth + 1) for key in sorted(document)}
     if isinstance(document, str):
         return _storable(document)
-    return [_in_order(item) for item in document] if isinstance(document, list) else document
+    return [_in_order(item, depth + 1) for item in document] if isinstance(document, list) else document
 
 
 def _write_list(write: Callable[[TenantTable, Any], object]) -> Callable[[TenantTable, Any], object]:

@@ -17,14 +17,15 @@ from typing import Any, Final
 from storagelib.errors import InvalidInput
 from storagelib.limits import DOCUMENT_BYTES_MAX, INTEGER_MAX, METADATA_BYTES_MAX
 
-__all__ = ["Document", "Json", "check_document", "check_metadata", "decode", "encode"]
+__all__ = ["DEPTH_MAX", "Document", "Json", "check_document", "check_metadata", "decode", "encode"]
 
 Json = Any
 """None, bool, int, float, str, or lists and dicts of these."""
 Document = Mapping[str, Json]
 """A JSON object."""
 
-_DEPTH_MAX: Final = 100
+DEPTH_MAX: Final = 100
+"""Levels of lists and objects in one another."""
 # From here on Python writes floats with an exponent and jsonb gives them back as whole numbers.
 _WHOLE_FROM: Final = 1e16
 _WHOLE_TO: Final = 2.0**63
@@ -71,8 +72,8 @@ def canonical(value: object, path: str = "document", depth: int = 0) -> Json:
         case float():
             return _number(value, path)
         case Mapping() | list() | tuple():
-            if depth >= _DEPTH_MAX:
-                raise _fault(path, f"is nested deeper than {_DEPTH_MAX}")
+            if depth >= DEPTH_MAX:
+                raise _fault(path, f"is nested deeper than {DEPTH_MAX}")
             if not isinstance(value, Mapping):
                 return [canonical(item, path, depth + 1) for item in value]
             return {_key(key, path): canonical(item, f"{path}.{key}", depth + 1) for key, item in value.items()}

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import math
+import re
 import struct
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage_sql.tables import TableColumn, TenantTable, table, tables
-from storagelib import documents
+from storagelib import codec, documents
 from storagelib.clocks import FOREVER, LONG_AGO
 from storagelib.codec import Record, Value, decode, encode
 from storagelib.errors import Corrupted, InvalidInput
@@ -150,11 +151,10 @@ def test_no_document_is_taken_for_something_else(document: str) -> None:
 
 def workflow(error: str | None) -> Record:
     """Return a row of a table with a document that may be NULL."""
-    blank = {"text": "x", "bigint": 1, "jsonb": "{}", "timestamptz": FOREVER, "float8": 1.0, "boolean": True}
-    columns: dict[str, Any] = {column.name: blank[column.type] for column in named("workflow_states").columns}
-    return Record("workflow_states", "workflow_states", columns | {"error": error})
+    return row_of("workflow_states", error=error)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.binary(max_size=3), st.sampled_from(["cut", "insert", "change"]))
 def test_damage_is_found(place: int, noise: bytes, how: str) -> None:
     """A line that is cut, stretched or changed anywhere is refused, or is the same line."""
@@ -170,6 +170,7 @@ def test_damage_is_found(place: int, noise: bytes, how: str) -> None:
             decode(damaged)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_anything_is_a_record_or_corrupted(line: bytes) -> None:
     """No other error escapes, with a right checksum or without."""
@@ -260,6 +261,113 @@ def test_what_could_not_come_back_is_not_written(columns: dict[str, Any], says: 
         encode(entry(**columns))
     assert says in str(refusal.value)
     assert "s3cret" not in str(refusal.value)
+
+
+BLANK: dict[str, Any] = {
+    "text": "x", "bigint": 1, "jsonb": "{}", "timestamptz": FOREVER, "float8": 1.0, "boolean": True, "bytea": b"",
+    "uuid": UUID(int=0), "text[]": (), "uuid[]": (), "vector": b"\0\0\0\0",
+}  # fmt: skip
+
+
+def row_of(name: str, **columns: Any) -> Record:
+    """Return a plain row of any table with some columns of its own."""
+    found = named(name)
+    return Record(found.stores[0], name, {each.name: BLANK[each.type] for each in found.columns} | columns)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "value", "says"),
+    [
+        ("artifact_chunks", "is_compressed", 1, "must be true or false"),
+        ("workflow_states", "lease_seconds", 1, "must be a float"),
+        ("event_log", "event_id", str(UUID(int=0)), "must be a UUID"),
+        ("graph_embeddings", "embedding", b"", "must be the bytes of float32 numbers"),
+        ("graph_embeddings", "embedding", b"\0" * 5, "must be the bytes of float32 numbers"),
+        ("graph_embeddings", "embedding", [0.0], "must be the bytes of float32 numbers"),
+        ("api_keys", "scopes", ["read"], "must be a tuple"),
+        ("api_keys", "scopes", "read", "must be a tuple"),
+        ("api_keys", "scopes", (None,), "must be text"),
+        ("agent_thread_checkpoints", "parts", ("x",), "must be a UUID"),
+        ("event_log", "payload", "[" * 100_000, "is nested deeper than 100"),
+        ("event_log", "payload", "[" * 101 + "]" * 101, "is nested deeper than 100"),
+        ("event_log", "payload", "[", "is not JSON"),
+    ],
+)
+def test_each_type_is_checked_when_it_is_written(name: str, column: str, value: object, says: str) -> None:
+    """Nothing is turned into something like it."""
+    assert decode(encode(row_of(name))).table == name
+    with pytest.raises(InvalidInput) as refusal:
+        encode(row_of(name, **{column: value}))
+    assert refusal.value.faults == (f"{name}.{column}: {says}",)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "value", "says"),
+    [
+        ("artifact_chunks", "is_compressed", 1, "must be true or false"),
+        ("workflow_states", "lease_seconds", 1, "must be a number with a point or an exponent"),
+        ("workflow_states", "lease_seconds", "NaN", "must be a number with a point or an exponent"),
+        ("workflow_states", "lease_seconds", {"$float": "1.0"}, "must be a number"),
+        ("event_log", "event_id", "00000000-0000-0000-0000-00000000000A", "must be a UUID in small letters"),
+        ("event_log", "event_id", "0" * 32, "must be a UUID in small letters"),
+        ("graph_embeddings", "embedding", {"$vector": "AAA="}, "must be the bytes of float32 numbers"),
+        ("graph_embeddings", "embedding", {"$bytes": "AAAAAA=="}, "must be an object with the one key $vector"),
+        ("api_keys", "scopes", "read", "must be a list"),
+        ("api_keys", "scopes", [1], "must be text"),
+        ("event_log", "payload", json.loads("[" * 101 + "]" * 101), "is nested deeper than 100"),
+    ],
+)
+def test_each_type_is_checked_when_it_is_read(name: str, column: str, value: object, says: str) -> None:
+    """Even with a right checksum."""
+    members = json.loads(encode(row_of(name)))
+    del members["sha256"]
+    members["columns"][column] = value
+    with pytest.raises(Corrupted, match=re.escape(f"{name}.{column}: {says}")):
+        decode(signed(json.dumps(members, separators=(",", ":")).encode()))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"table":"kv_store","store":"kv","columns":{}}',
+        b'{"store":"kv","table":"kv_store","columns":{},"more":1}',
+        b'{"store":"kv","table":"kv_store"}',
+        b'{"store":"kv","table":"kv_store","columns":[]}',
+        b'{"store":"graph","table":"kv_store","columns":{}}',
+        b'{"store":[],"table":"kv_store","columns":{}}',
+        b'{"store":"kv","table":{},"columns":{}}',
+        b"[1]",
+        b'"kv"',
+    ],
+)
+def test_other_shapes_are_corrupted(body: bytes) -> None:
+    """Members in their order, each of its kind."""
+    with pytest.raises(Corrupted):
+        decode(signed(body))
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, -0.0, 5e-324, 1.7976931348623157e308, 0.1])
+def test_numbers_at_the_edge_come_back(number: float) -> None:
+    """Also those that JSON has no words for."""
+    assert same(decode(encode(row_of("workflow_states", lease_seconds=number))).columns["lease_seconds"], number)
+
+
+def test_a_document_may_be_as_deep_as_documents_are() -> None:
+    """A hundred levels are kept."""
+    deep = "[" * 100 + "]" * 100
+    assert documents.check_document(documents.decode(deep)) == deep
+    assert decode(encode(row_of("event_log", payload=deep))).columns["payload"] == deep
+
+
+def test_a_line_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """White box: with a smaller bound than the real one, a longer line is neither written nor read."""
+    line = encode(entry())
+    monkeypatch.setattr(codec, "LINE_BYTES_MAX", len(line))
+    assert decode(encode(entry())) == decode(line)
+    with pytest.raises(InvalidInput, match="its line has more than"):
+        encode(entry(key="ab"))
+    with pytest.raises(Corrupted, match="the line has more than"):
+        decode(line + b" ")
 
 
 def test_all_faults_of_a_record_come_at_once() -> None:

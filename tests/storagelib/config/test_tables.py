@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storagelib import InvalidInput, MemoryConfig, PostgresConfig, SqliteConfig, StoreConfig
@@ -475,6 +475,31 @@ def test_a_file_that_cannot_be_read(content: bytes, fault: str, tmp_path: Path) 
         StoreConfig.from_toml(tmp_path / "gone.toml")
 
 
+def test_what_toml_cannot_say_is_refused_as_well() -> None:
+    """A mapping from elsewhere: keys that are no text, texts without end, a home that nobody has."""
+    for tables, fault in (
+        ({5: 1}, "the configuration: has a key that is no text"),
+        ({"storage": {"sqlite": {5: 1}}}, "storage.sqlite: has a key that is no text"),
+        ({"storage": {"sqlite": {"path": "x" * 65_537}}}, "storage.sqlite.path: is longer than 65536 characters"),
+        (
+            {"storage": {"sqlite": {"path": "~nobody-here/x"}}},
+            "storage.sqlite.path: names a home folder that nobody knows",
+        ),
+        ({"storage": {"sqlite": {"path": "a\0b"}}}, "storage.sqlite.path: holds a NUL character"),
+    ):
+        with pytest.raises(InvalidInput) as refusal:
+            StoreConfig.from_mapping(tables)  # type: ignore[arg-type]
+        assert refusal.value.faults == (fault,)
+    assert StoreConfig.from_mapping({"storage": {"sqlite": {"path": Path("a.db")}}}).sqlite.path == Path("a.db")
+
+
+def test_a_default_tenant_that_is_wrong_is_told_by_its_own_name() -> None:
+    """It stands for the login's tenant where that is not said."""
+    (fault, *_) = faults_of(f"[storage]\ndefault_tenant_id = 'A'\n[storage.postgres]\nurl = '{URL}'")
+    assert fault.startswith("storage.default_tenant_id: is not a tenant id")
+
+
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

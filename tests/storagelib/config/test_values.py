@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storagelib import (
@@ -225,6 +225,7 @@ def test_a_pattern_that_could_explode_is_refused(pattern: object) -> None:
     assert faults_of(StoreConfig, tenant_id_pattern=pattern)
 
 
+@settings(deadline=None)
 @given(st.text("ab[]{}*+?-^$0,1(|).\\", max_size=60))
 def test_whatever_pattern_is_taken_is_quick(pattern: str) -> None:
     """The longest tenant id is decided within a moment."""
