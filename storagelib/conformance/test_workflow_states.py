@@ -417,8 +417,8 @@ async def test_claiming_the_next(tenant: Any) -> None:
 
 
 async def test_each_is_claimed_once(tenant: Any) -> None:
-    """Eight workers claim forty workflows: each goes to one of them."""
-    for n in range(40):
+    """Eight workers claim a hundred workflows: each goes to one of them."""
+    for n in range(100):
         await tenant.workflow_states.save(f"w{n}", n, name="job")
 
     async def work(owner: str) -> list[str]:
@@ -428,7 +428,7 @@ async def test_each_is_claimed_once(tenant: Any) -> None:
         return mine
 
     shares = await asyncio.gather(*(work(f"worker {n}") for n in range(8)))
-    assert sorted(chain.from_iterable(shares)) == sorted(f"w{n}" for n in range(40))
+    assert sorted(chain.from_iterable(shares)) == sorted(f"w{n}" for n in range(100))
 
 
 async def test_each_is_recovered_once(tenant: Any) -> None:

@@ -8,14 +8,14 @@
 INSERT INTO {{ schema }}.sessions (tenant_id, session_id, session_data, metadata, expires_at)
 VALUES (:tenant, :session, :data, :metadata, coalesce(:expires_at, clock_timestamp() + make_interval(secs => :ttl)))
 RETURNING session_id, session_data, metadata,
-       CASE WHEN status = 'active' AND expires_at <= clock_timestamp() THEN 'expired' ELSE status END,
+       CASE WHEN status = 'active' AND expires_at <= statement_timestamp() THEN 'expired' ELSE status END,
        data_version, message_count, last_sequence, artifact_count, parent_id, branched_at,
        expires_at, last_accessed_at, created_at, updated_at
 
 -- name: get
 -- in: session text
 SELECT session_id, session_data, metadata,
-       CASE WHEN status = 'active' AND expires_at <= clock_timestamp() THEN 'expired' ELSE status END,
+       CASE WHEN status = 'active' AND expires_at <= statement_timestamp() THEN 'expired' ELSE status END,
        data_version, message_count, last_sequence, artifact_count, parent_id, branched_at,
        expires_at, last_accessed_at, created_at, updated_at
   FROM {{ schema }}.sessions WHERE tenant_id = :tenant AND session_id = :session
@@ -24,7 +24,7 @@ SELECT session_id, session_data, metadata,
 -- name: update
 -- in: session text, data jsonb, metadata jsonb, expected bigint
 WITH found AS (
-    SELECT CASE WHEN s.status = 'active' AND s.expires_at <= clock_timestamp() THEN 'expired' ELSE s.status END AS status,
+    SELECT CASE WHEN s.status = 'active' AND s.expires_at <= statement_timestamp() THEN 'expired' ELSE s.status END AS status,
            s.data_version
       FROM {{ schema }}.sessions AS s WHERE s.tenant_id = :tenant AND s.session_id = :session FOR UPDATE
 ), changed AS (
@@ -38,7 +38,7 @@ WITH found AS (
     RETURNING s.*
 )
 SELECT f.status, f.data_version, s.session_id, s.session_data, s.metadata,
-       CASE WHEN s.status = 'active' AND s.expires_at <= clock_timestamp() THEN 'expired' ELSE s.status END,
+       CASE WHEN s.status = 'active' AND s.expires_at <= statement_timestamp() THEN 'expired' ELSE s.status END,
        s.data_version, s.message_count, s.last_sequence, s.artifact_count, s.parent_id, s.branched_at,
        s.expires_at, s.last_accessed_at, s.created_at, s.updated_at
   FROM found AS f LEFT JOIN changed AS s ON true
@@ -46,7 +46,7 @@ SELECT f.status, f.data_version, s.session_id, s.session_data, s.metadata,
 -- name: touch
 -- in: session text, renewed boolean, ttl float8, expires_at timestamptz
 WITH found AS (
-    SELECT CASE WHEN s.status = 'active' AND s.expires_at <= clock_timestamp() THEN 'expired' ELSE s.status END AS status,
+    SELECT CASE WHEN s.status = 'active' AND s.expires_at <= statement_timestamp() THEN 'expired' ELSE s.status END AS status,
            s.data_version
       FROM {{ schema }}.sessions AS s WHERE s.tenant_id = :tenant AND s.session_id = :session FOR UPDATE
 ), changed AS (
@@ -59,7 +59,7 @@ WITH found AS (
     RETURNING s.*
 )
 SELECT f.status, f.data_version, s.session_id, s.session_data, s.metadata,
-       CASE WHEN s.status = 'active' AND s.expires_at <= clock_timestamp() THEN 'expired' ELSE s.status END,
+       CASE WHEN s.status = 'active' AND s.expires_at <= statement_timestamp() THEN 'expired' ELSE s.status END,
        s.data_version, s.message_count, s.last_sequence, s.artifact_count, s.parent_id, s.branched_at,
        s.expires_at, s.last_accessed_at, s.created_at, s.updated_at
   FROM found AS f LEFT JOIN changed AS s ON true
@@ -67,7 +67,7 @@ SELECT f.status, f.data_version, s.session_id, s.session_data, s.metadata,
 -- name: move
 -- in: session text, before text, after text, renewed boolean, ttl float8, expires_at timestamptz
 WITH found AS (
-    SELECT s.*, CASE WHEN s.status = 'active' AND s.expires_at <= clock_timestamp() THEN 'expired' ELSE s.status END AS seen
+    SELECT s.*, CASE WHEN s.status = 'active' AND s.expires_at <= statement_timestamp() THEN 'expired' ELSE s.status END AS seen
       FROM {{ schema }}.sessions AS s WHERE s.tenant_id = :tenant AND s.session_id = :session FOR UPDATE
 ), changed AS (
     UPDATE {{ schema }}.sessions AS s
@@ -79,7 +79,7 @@ WITH found AS (
     RETURNING s.*, NULL::text AS seen
 )
 SELECT f.seen, f.data_version, s.session_id, s.session_data, s.metadata,
-       CASE WHEN s.status = 'active' AND s.expires_at <= clock_timestamp() THEN 'expired' ELSE s.status END,
+       CASE WHEN s.status = 'active' AND s.expires_at <= statement_timestamp() THEN 'expired' ELSE s.status END,
        s.data_version, s.message_count, s.last_sequence, s.artifact_count, s.parent_id, s.branched_at,
        s.expires_at, s.last_accessed_at, s.created_at, s.updated_at
   FROM found AS f
@@ -92,12 +92,12 @@ SELECT 1 FROM {{ schema }}.sessions WHERE tenant_id = :tenant AND session_id = A
 -- name: lock_family
 -- in: sessions text[]
 SELECT 1 FROM {{ schema }}.session_ancestry AS a
- WHERE a.tenant_id = :tenant AND a.thread_id IN (
+ WHERE a.tenant_id = :tenant AND a.thread_id = ANY (ARRAY(
        SELECT s.thread_id FROM {{ schema }}.sessions AS s
         WHERE s.tenant_id = :tenant AND s.session_id = ANY (:sessions) AND s.thread_id IS NOT NULL
        UNION ALL
        SELECT o.thread_id FROM {{ schema }}.session_ancestry AS o
-        WHERE o.tenant_id = :tenant AND o.session_id = ANY (:sessions))
+        WHERE o.tenant_id = :tenant AND o.session_id = ANY (:sessions)))
  ORDER BY a.thread_id, a.session_id FOR UPDATE OF a
 
 -- name: remove
@@ -109,24 +109,24 @@ WITH family AS (
     SELECT a.thread_id FROM {{ schema }}.session_ancestry AS a
      WHERE a.tenant_id = :tenant AND a.session_id = ANY (:sessions)
 ), kept AS (
-    SELECT f.thread_id, CASE
-               WHEN EXISTS (SELECT FROM {{ schema }}.sessions AS o
-                             WHERE o.tenant_id = :tenant AND o.thread_id = f.thread_id
-                               AND o.session_id <> ALL (:sessions)) THEN 9223372036854775807
-               ELSE coalesce((SELECT max(a.through) FROM {{ schema }}.session_ancestry AS a
-                               WHERE a.tenant_id = :tenant AND a.thread_id = f.thread_id
-                                 AND a.session_id <> ALL (:sessions)), 0) END AS through
+    SELECT f.thread_id, coalesce(
+               (SELECT 9223372036854775807 FROM {{ schema }}.sessions AS o
+                 WHERE o.tenant_id = :tenant AND o.thread_id = f.thread_id AND o.session_id <> ALL (:sessions) LIMIT 1),
+               (SELECT max(a.through) FROM {{ schema }}.session_ancestry AS a
+                 WHERE a.tenant_id = :tenant AND a.thread_id = f.thread_id AND a.session_id <> ALL (:sessions)), 0) AS through
       FROM family AS f
 ), removed AS (
-    DELETE FROM {{ schema }}.session_messages AS m USING kept AS k
-     WHERE m.tenant_id = :tenant AND m.thread_id = k.thread_id AND m.sequence > k.through
+    DELETE FROM {{ schema }}.session_messages AS m
+     WHERE m.tenant_id = :tenant AND m.thread_id = ANY (ARRAY(SELECT thread_id FROM kept))
+       AND m.sequence > (SELECT min(through) FROM kept)
+       AND m.sequence > (SELECT k.through FROM kept AS k WHERE k.thread_id = m.thread_id)
 )
 DELETE FROM {{ schema }}.sessions WHERE tenant_id = :tenant AND session_id = ANY (:sessions) RETURNING true
 
 -- name: clear
 -- in: session text
 WITH found AS (
-    SELECT CASE WHEN s.status = 'active' AND s.expires_at <= clock_timestamp() THEN 'expired' ELSE s.status END AS status,
+    SELECT CASE WHEN s.status = 'active' AND s.expires_at <= statement_timestamp() THEN 'expired' ELSE s.status END AS status,
            s.message_count
       FROM {{ schema }}.sessions AS s WHERE s.tenant_id = :tenant AND s.session_id = :session
 ), family AS (
@@ -136,17 +136,17 @@ WITH found AS (
     SELECT a.thread_id, a.through FROM {{ schema }}.session_ancestry AS a
      WHERE a.tenant_id = :tenant AND a.session_id = :session
 ), kept AS (
-    SELECT f.thread_id, CASE
-               WHEN EXISTS (SELECT FROM {{ schema }}.sessions AS o
-                             WHERE o.tenant_id = :tenant AND o.thread_id = f.thread_id
-                               AND o.session_id <> :session) THEN 9223372036854775807
-               ELSE coalesce((SELECT max(a.through) FROM {{ schema }}.session_ancestry AS a
-                               WHERE a.tenant_id = :tenant AND a.thread_id = f.thread_id
-                                 AND a.session_id <> :session), 0) END AS through
+    SELECT f.thread_id, coalesce(
+               (SELECT 9223372036854775807 FROM {{ schema }}.sessions AS o
+                 WHERE o.tenant_id = :tenant AND o.thread_id = f.thread_id AND o.session_id <> :session LIMIT 1),
+               (SELECT max(a.through) FROM {{ schema }}.session_ancestry AS a
+                 WHERE a.tenant_id = :tenant AND a.thread_id = f.thread_id AND a.session_id <> :session), 0) AS through
       FROM family AS f, found WHERE found.status = 'active'
 ), removed AS (
-    DELETE FROM {{ schema }}.session_messages AS m USING kept AS k
-     WHERE m.tenant_id = :tenant AND m.thread_id = k.thread_id AND m.sequence > k.through
+    DELETE FROM {{ schema }}.session_messages AS m
+     WHERE m.tenant_id = :tenant AND m.thread_id = ANY (ARRAY(SELECT thread_id FROM kept))
+       AND m.sequence > (SELECT min(through) FROM kept)
+       AND m.sequence > (SELECT k.through FROM kept AS k WHERE k.thread_id = m.thread_id)
 ), forgotten AS (
     DELETE FROM {{ schema }}.session_ancestry AS a USING found AS f
      WHERE a.tenant_id = :tenant AND a.session_id = :session AND f.status = 'active'
@@ -160,8 +160,12 @@ SELECT status, message_count FROM found
 -- name: listing
 -- in: status text, before timestamptz, before_id text, most bigint
 {% if expired %}
+WITH due AS MATERIALIZED (
+    SELECT * FROM {{ schema }}.sessions
+     WHERE tenant_id = :tenant AND status = 'active' AND expires_at <= statement_timestamp()
+)
 SELECT s.session_id, s.session_data, s.metadata,
-       CASE WHEN s.status = 'active' AND s.expires_at <= clock_timestamp() THEN 'expired' ELSE s.status END,
+       CASE WHEN s.status = 'active' AND s.expires_at <= statement_timestamp() THEN 'expired' ELSE s.status END,
        s.data_version, s.message_count, s.last_sequence, s.artifact_count, s.parent_id, s.branched_at,
        s.expires_at, s.last_accessed_at, s.created_at, s.updated_at
   FROM (
@@ -169,21 +173,18 @@ SELECT s.session_id, s.session_data, s.metadata,
       WHERE tenant_id = :tenant AND status = 'expired' AND (created_at, session_id) < (:before, :before_id)
       ORDER BY created_at DESC, session_id DESC LIMIT :most)
     UNION ALL
-    (SELECT * FROM {{ schema }}.sessions
-      WHERE tenant_id = :tenant AND status = 'active' AND expires_at <= clock_timestamp()
-        AND (created_at, session_id) < (:before, :before_id)
-      ORDER BY created_at DESC, session_id DESC LIMIT :most)
+    SELECT * FROM due WHERE (created_at, session_id) < (:before, :before_id)
   ) AS s
  ORDER BY s.created_at DESC, s.session_id DESC LIMIT :most
 {% else %}
 SELECT session_id, session_data, metadata,
-       CASE WHEN status = 'active' AND expires_at <= clock_timestamp() THEN 'expired' ELSE status END,
+       CASE WHEN status = 'active' AND expires_at <= statement_timestamp() THEN 'expired' ELSE status END,
        data_version, message_count, last_sequence, artifact_count, parent_id, branched_at,
        expires_at, last_accessed_at, created_at, updated_at
   FROM {{ schema }}.sessions
  WHERE tenant_id = :tenant AND (created_at, session_id) < (:before, :before_id)
 {% if by_status %}
-   AND status = :status AND (status <> 'active' OR expires_at IS NULL OR expires_at > clock_timestamp())
+   AND status = :status AND (status <> 'active' OR expires_at IS NULL OR expires_at > statement_timestamp())
 {% endif %}
  ORDER BY created_at DESC, session_id DESC LIMIT :most
 {% endif %}
@@ -193,18 +194,18 @@ SELECT session_id, session_data, metadata,
 -- in: most bigint
 WITH due AS (
     SELECT session_id FROM {{ schema }}.sessions
-     WHERE tenant_id = :tenant AND status = 'active' AND expires_at <= clock_timestamp()
+     WHERE tenant_id = :tenant AND status = 'active' AND expires_at <= statement_timestamp()
      ORDER BY expires_at, session_id LIMIT :most FOR UPDATE SKIP LOCKED
 ), marked AS (
-    UPDATE {{ schema }}.sessions AS s SET status = 'expired'
-      FROM due WHERE s.tenant_id = :tenant AND s.session_id = due.session_id RETURNING 1
+    UPDATE {{ schema }}.sessions SET status = 'expired'
+     WHERE tenant_id = :tenant AND session_id = ANY (ARRAY(SELECT session_id FROM due)) RETURNING 1
 )
 SELECT count(*) FROM marked
 
 -- name: due
 -- in: older_than float8, most bigint
 SELECT session_id FROM {{ schema }}.sessions
- WHERE tenant_id = :tenant AND status = 'expired' AND expires_at <= clock_timestamp() - make_interval(secs => :older_than)
+ WHERE tenant_id = :tenant AND status = 'expired' AND expires_at <= statement_timestamp() - make_interval(secs => :older_than)
  ORDER BY created_at, session_id LIMIT :most FOR UPDATE SKIP LOCKED
 
 -- A key that somebody appends at the same moment is a duplicate; the caller asks again and finds the message. Rows that
@@ -212,7 +213,7 @@ SELECT session_id FROM {{ schema }}.sessions
 -- name: append
 -- in: session text, thread uuid, roles text[], contents jsonb[], tokens bigint[], weights bigint[], keys text[], metadata jsonb[]
 WITH found AS (
-    SELECT CASE WHEN s.status = 'active' AND s.expires_at <= clock_timestamp() THEN 'expired' ELSE s.status END AS status
+    SELECT CASE WHEN s.status = 'active' AND s.expires_at <= statement_timestamp() THEN 'expired' ELSE s.status END AS status
       FROM {{ schema }}.sessions AS s WHERE s.tenant_id = :tenant AND s.session_id = :session
 ), given AS (
     SELECT g.*
@@ -227,10 +228,11 @@ WITH found AS (
      WHERE a.tenant_id = :tenant AND a.session_id = :session
 ), known AS (
     SELECT g.place, m.sequence, m.role, m.content, m.tokens, m.idempotency_key, m.metadata, m.created_at
-      FROM given AS g CROSS JOIN family AS f
-      JOIN {{ schema }}.session_messages AS m
-        ON m.tenant_id = :tenant AND m.thread_id = f.thread_id AND m.idempotency_key = g.idempotency_key
-       AND m.sequence <= f.through
+      FROM given AS g CROSS JOIN family AS f CROSS JOIN LATERAL (
+        SELECT * FROM {{ schema }}.session_messages AS n
+         WHERE n.tenant_id = :tenant AND n.thread_id = f.thread_id AND n.idempotency_key = g.idempotency_key
+           AND n.sequence <= f.through LIMIT 1
+      ) AS m
 ), fresh AS (
     SELECT g.*, row_number() OVER (ORDER BY g.place) AS number FROM given AS g
      WHERE NOT EXISTS (SELECT FROM known AS k WHERE k.place = g.place)
@@ -244,7 +246,7 @@ WITH found AS (
            thread_id = coalesce(s.thread_id, :thread), last_accessed_at = now()
       FROM (SELECT count(*) AS added FROM fresh) AS n
      WHERE s.tenant_id = :tenant AND s.session_id = :session AND n.added > 0
-       AND s.status = 'active' AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp())
+       AND CASE s.status WHEN 'active' THEN coalesce(s.expires_at > statement_timestamp(), true) END
     RETURNING s.thread_id, s.last_sequence - n.added AS sequence, s.message_count - n.added AS position
 ), written AS (
     INSERT INTO {{ schema }}.session_messages
@@ -359,7 +361,7 @@ WITH source AS (
     SELECT :tenant, m.session_id, r.thread_id, r.through FROM made AS m CROSS JOIN reached AS r
 )
 SELECT f.last_sequence, s.session_id, s.session_data, s.metadata,
-       CASE WHEN s.status = 'active' AND s.expires_at <= clock_timestamp() THEN 'expired' ELSE s.status END,
+       CASE WHEN s.status = 'active' AND s.expires_at <= statement_timestamp() THEN 'expired' ELSE s.status END,
        s.data_version, s.message_count, s.last_sequence, s.artifact_count, s.parent_id, s.branched_at,
        s.expires_at, s.last_accessed_at, s.created_at, s.updated_at
   FROM source AS f LEFT JOIN made AS s ON true
@@ -367,7 +369,7 @@ SELECT f.last_sequence, s.session_id, s.session_data, s.metadata,
 -- name: pop_last
 -- in: session text
 WITH found AS (
-    SELECT CASE WHEN s.status = 'active' AND s.expires_at <= clock_timestamp() THEN 'expired' ELSE s.status END AS status,
+    SELECT CASE WHEN s.status = 'active' AND s.expires_at <= statement_timestamp() THEN 'expired' ELSE s.status END AS status,
            s.thread_id
       FROM {{ schema }}.sessions AS s WHERE s.tenant_id = :tenant AND s.session_id = :session
 ), family AS (

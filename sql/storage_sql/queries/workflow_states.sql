@@ -146,7 +146,7 @@ WITH found AS (
            lease_expires_at = clock_timestamp() + make_interval(secs => :seconds)
       FROM found AS f
      WHERE w.tenant_id = :tenant AND w.workflow_id = :workflow AND f.status NOT IN ('completed', 'cancelled')
-       AND (f.lease_owner IS NULL OR f.lease_owner = :owner OR f.lease_expires_at <= clock_timestamp())
+       AND (f.lease_owner IS NULL OR f.lease_owner = :owner OR f.lease_expires_at <= statement_timestamp())
     RETURNING w.*
 )
 SELECT f.status, f.lease_owner, f.lease_expires_at, f.fencing_token, w.workflow_id, w.workflow_name, w.state_data,
@@ -188,7 +188,7 @@ RETURNING true
 SELECT workflow_id, workflow_name, state_data, current_step, status, steps_completed, last_step, error, attempts,
        data_version, fencing_token, lease_owner, lease_expires_at, started_at, completed_at, created_at, last_updated
   FROM {{ schema }}.workflow_states
- WHERE tenant_id = :tenant AND status = 'running' AND lease_expires_at <= clock_timestamp()
+ WHERE tenant_id = :tenant AND status = 'running' AND lease_expires_at <= statement_timestamp()
    AND (lease_expires_at, workflow_id) > (:after, :after_id)
  ORDER BY lease_expires_at, workflow_id LIMIT :most
 
@@ -198,7 +198,7 @@ SELECT workflow_id, workflow_name, state_data, current_step, status, steps_compl
 WITH found AS MATERIALIZED (
     SELECT workflow_id FROM {{ schema }}.workflow_states
      WHERE tenant_id = :tenant AND status = 'pending'
-       AND (lease_expires_at IS NULL OR lease_expires_at <= clock_timestamp())
+       AND (lease_expires_at IS NULL OR lease_expires_at <= statement_timestamp())
 {% if by_name %}
        AND workflow_name = :name
 {% endif %}
@@ -209,7 +209,7 @@ WITH found AS MATERIALIZED (
            attempts = w.attempts + 1, data_version = w.data_version + 1, last_updated = now(),
            fencing_token = w.fencing_token + 1, lease_owner = :owner, lease_seconds = :seconds,
            lease_expires_at = clock_timestamp() + make_interval(secs => :seconds)
-      FROM found AS f WHERE w.tenant_id = :tenant AND w.workflow_id = f.workflow_id
+     WHERE w.tenant_id = :tenant AND w.workflow_id = ANY (ARRAY(SELECT workflow_id FROM found))
     RETURNING w.*
 )
 SELECT workflow_id, workflow_name, state_data, current_step, status, steps_completed, last_step, error, attempts,
@@ -220,16 +220,17 @@ SELECT workflow_id, workflow_name, state_data, current_step, status, steps_compl
 -- in: owner text, seconds float8, most bigint
 WITH found AS MATERIALIZED (
     SELECT workflow_id, lease_expires_at FROM {{ schema }}.workflow_states
-     WHERE tenant_id = :tenant AND status = 'running' AND lease_expires_at <= clock_timestamp()
+     WHERE tenant_id = :tenant AND status = 'running' AND lease_expires_at <= statement_timestamp()
      ORDER BY lease_expires_at, workflow_id LIMIT :most FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE {{ schema }}.workflow_states AS w
        SET attempts = w.attempts + 1, data_version = w.data_version + 1, last_updated = now(),
            fencing_token = w.fencing_token + 1, lease_owner = :owner, lease_seconds = :seconds,
            lease_expires_at = clock_timestamp() + make_interval(secs => :seconds)
-      FROM found AS f WHERE w.tenant_id = :tenant AND w.workflow_id = f.workflow_id
-    RETURNING w.*, f.lease_expires_at AS stalled_at
+     WHERE w.tenant_id = :tenant AND w.workflow_id = ANY (ARRAY(SELECT workflow_id FROM found))
+    RETURNING w.*
 )
-SELECT workflow_id, workflow_name, state_data, current_step, status, steps_completed, last_step, error, attempts,
-       data_version, fencing_token, lease_owner, lease_expires_at, started_at, completed_at, created_at, last_updated
-  FROM claimed ORDER BY stalled_at, workflow_id
+SELECT c.workflow_id, c.workflow_name, c.state_data, c.current_step, c.status, c.steps_completed, c.last_step, c.error,
+       c.attempts, c.data_version, c.fencing_token, c.lease_owner, c.lease_expires_at, c.started_at, c.completed_at,
+       c.created_at, c.last_updated
+  FROM claimed AS c JOIN found AS f ON f.workflow_id = c.workflow_id ORDER BY f.lease_expires_at, c.workflow_id

@@ -174,8 +174,9 @@ class AsyncPostgresSessions:
     async def _alone(self, session_id: str, name: str) -> list[tuple[Any, ...]]:
         """Run a statement that takes messages away, after the locks it needs, in one round trip."""
         asked = {"sessions": [session_id]}
-        calls = [(_Q["lock"], asked), (_Q["lock_family"], asked), (_Q[name], {"session": session_id})]
-        return (await self._database.run(calls))[-1]
+        taken = {"session": session_id}
+        *_, rows = await self._database.run([(_Q["lock"], asked), (_Q["lock_family"], asked), (_Q[name], taken)])
+        return rows
 
     async def _move(self, session_id: str, before: Status, after: Status, expiry: Expiry | None) -> Session:
         values = {"before": before, "after": after, "renewed": expiry is not None, **_expires(expiry)}
