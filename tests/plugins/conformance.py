@@ -14,7 +14,7 @@ from storagelib.config import PostgresConfig, StoreConfig
 from storagelib.conformance.subjects import Opening, Subject
 from storagelib.credentials import Credentials
 from tests.plugins.installation import Installation, installation_on
-from tests.plugins.tenants import ALL_STORES, PASSWORD, make_app, make_sealed_tenant, make_tenant
+from tests.plugins.tenants import ALL_STORES, PASSWORD, grant_stores, make_app, make_sealed_tenant, make_tenant
 
 _NUMBERS = itertools.count(1)
 
@@ -46,6 +46,11 @@ class Tenants:
                 self._login(tenant), tenant_id=tenant, schema=self.installation.schema
             )
         return tenant
+
+    def grant_all(self) -> None:
+        """Grant again what the stores have, after a table came."""
+        grant_stores(self.installation, self.installation.names.store_set(ALL_STORES), ALL_STORES)
+        grant_stores(self.installation, self.installation.names.app, ALL_STORES, sealed=True)
 
     def _login(self, tenant: str) -> str:
         roles = self.installation.names
