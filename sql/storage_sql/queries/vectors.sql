@@ -143,42 +143,55 @@ SELECT set_config('hnsw.ef_search', :ef_search, true), set_config('hnsw.iterativ
 
 -- The nearest of each query. Planned with its values, so that an index of this tenant alone is matched. Without `indexed`
 -- the distance is no expression that an index has, so that every vector is compared. With `half` the scan is in half
--- precision, and `depth` candidates are compared again in single precision.
+-- precision, and `depth` candidates are compared again in single precision; a query is shortened once. The table is named once where that
+-- does, because planning takes longer than an index search.
 -- name: search
 -- in: queries vector[], k bigint, depth bigint
 -- plan: custom
-SELECT asked.place, item.id, item.scope, {% if embeddings %}item.embedding{% else %}NULL::bytea{% endif %},
-       {% if contents %}item.content{% else %}NULL::text{% endif %}, item.metadata, item.document_id, item.position,
-       item.created_at, item.updated_at, found.distance
-  FROM unnest(:queries::{{ extensions }}.vector[]) WITH ORDINALITY AS asked (query, place)
+{% if half %}
+WITH asked AS MATERIALIZED (
+    SELECT a.query, a.query::{{ extensions }}.halfvec AS half, a.place
+      FROM unnest(:queries::{{ extensions }}.vector[]) WITH ORDINALITY AS a (query, place)
+)
+SELECT asked.place, found.* FROM asked
+{% else %}
+SELECT asked.place, found.* FROM unnest(:queries::{{ extensions }}.vector[]) WITH ORDINALITY AS asked (query, place)
+{% endif %}
  CROSS JOIN LATERAL (
 {% if half %}
-    SELECT candidate.row_id, item.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) asked.query AS distance
-      FROM (
-        SELECT item.id AS row_id FROM {{ schema }}.{{ table }} AS item WHERE item.tenant_id = :tenant /* where */
-         ORDER BY {% if indexed %}item.embedding_half OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) asked.query::{{ extensions }}.halfvec
-{% else %}(item.embedding_half OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) asked.query::{{ extensions }}.halfvec) + 0, item.id
+        SELECT c.id, c.scope, {% if embeddings %}c.embedding{% else %}NULL::bytea AS embedding{% endif %},
+               {% if contents %}c.content{% else %}NULL::text AS content{% endif %}, c.metadata, c.document_id, c.position,
+               c.created_at, c.updated_at, c.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) asked.query AS distance
+          FROM (
+            SELECT item.id, item.scope, item.embedding, item.content, item.metadata, item.document_id, item.position,
+                   item.created_at, item.updated_at
+              FROM {{ schema }}.{{ table }} AS item WHERE item.tenant_id = :tenant /* where */
+             ORDER BY {% if indexed %}item.embedding_half OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) asked.half
+{% else %}(item.embedding_half OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) asked.half) + 0, item.id
 {% endif %}
-         LIMIT :depth
-      ) AS candidate
-      JOIN {{ schema }}.{{ table }} AS item ON item.tenant_id = :tenant AND item.id = candidate.row_id
-     ORDER BY 2, 1 LIMIT :k
+             LIMIT :depth
+          ) AS c
+         ORDER BY distance, c.id LIMIT :k
 {% elif indexed %}
-    SELECT item.id AS row_id, item.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) asked.query AS distance
-      FROM {{ schema }}.{{ table }} AS item WHERE item.tenant_id = :tenant /* where */
-     ORDER BY item.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) asked.query LIMIT :k
+        SELECT item.id, item.scope, {% if embeddings %}item.embedding{% else %}NULL::bytea AS embedding{% endif %},
+               {% if contents %}item.content{% else %}NULL::text AS content{% endif %}, item.metadata, item.document_id, item.position, item.created_at, item.updated_at,
+               item.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) asked.query AS distance
+          FROM {{ schema }}.{{ table }} AS item WHERE item.tenant_id = :tenant /* where */
+         ORDER BY item.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) asked.query LIMIT :k
 {% else %}
-    SELECT item.id AS row_id, (item.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) asked.query) + 0 AS distance
-      FROM {{ schema }}.{{ table }} AS item WHERE item.tenant_id = :tenant /* where */
-     ORDER BY 2, 1 LIMIT :k
+        SELECT item.id, item.scope, {% if embeddings %}item.embedding{% else %}NULL::bytea AS embedding{% endif %},
+               {% if contents %}item.content{% else %}NULL::text AS content{% endif %}, item.metadata, item.document_id, item.position, item.created_at, item.updated_at,
+               (item.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) asked.query) + 0 AS distance
+          FROM {{ schema }}.{{ table }} AS item WHERE item.tenant_id = :tenant /* where */
+         ORDER BY distance, item.id LIMIT :k
 {% endif %}
  ) AS found
-  JOIN {{ schema }}.{{ table }} AS item ON item.tenant_id = :tenant AND item.id = found.row_id
  WHERE found.distance <> 'NaN'
- ORDER BY asked.place, found.distance, item.id
+ ORDER BY asked.place, found.distance, found.id
 
 -- Both sides of a hybrid search in one snapshot. `any_word` is a tsquery of quoted words joined by |, `words` each of them.
--- A word counts the more the fewer rows have it; ranks are over all rows that match.
+-- A word counts the more the fewer rows have it; ranks are over all rows that match. How many match is unknown to the
+-- planner, so that they are never joined with each other.
 -- name: hybrid
 -- in: query vector, k bigint, depth bigint, any_word text, words text[]
 -- plan: custom
@@ -186,15 +199,15 @@ WITH near AS (
     SELECT f.row_id, f.distance, row_number() OVER (ORDER BY f.distance, f.row_id) AS place
       FROM (
 {% if half %}
-        SELECT item.id AS row_id, item.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) :query::{{ extensions }}.vector AS distance
+        SELECT c.row_id, c.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) :query::{{ extensions }}.vector AS distance
           FROM (
-            SELECT item.id AS row_id FROM {{ schema }}.{{ table }} AS item WHERE item.tenant_id = :tenant /* where */
+            SELECT item.id AS row_id, item.embedding FROM {{ schema }}.{{ table }} AS item
+             WHERE item.tenant_id = :tenant /* where */
              ORDER BY {% if indexed %}item.embedding_half OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) :query::{{ extensions }}.vector::{{ extensions }}.halfvec
 {% else %}(item.embedding_half OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) :query::{{ extensions }}.vector::{{ extensions }}.halfvec) + 0, item.id
 {% endif %}
              LIMIT :depth
-          ) AS candidate
-          JOIN {{ schema }}.{{ table }} AS item ON item.tenant_id = :tenant AND item.id = candidate.row_id
+          ) AS c
          ORDER BY 2, 1 LIMIT :k
 {% elif indexed %}
         SELECT item.id AS row_id, item.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) :query::{{ extensions }}.vector AS distance
@@ -208,26 +221,26 @@ WITH near AS (
       ) AS f
      WHERE f.distance <> 'NaN'
 ), matched AS MATERIALIZED (
-    SELECT m.* FROM (
-        SELECT item.id AS row_id, item.terms,
-               item.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) :query::{{ extensions }}.vector AS distance
+    SELECT m.row_id, m.distance, m.places FROM (
+        SELECT item.id AS row_id, item.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) :query::{{ extensions }}.vector AS distance,
+               ARRAY(SELECT w.place FROM unnest(:words::text[]::tsquery[]) WITH ORDINALITY AS w (word, place)
+                      WHERE item.terms @@ w.word) AS places
           FROM {{ schema }}.{{ table }} AS item
          WHERE item.tenant_id = :tenant AND item.terms @@ :any_word::tsquery /* where */
     ) AS m WHERE m.distance <> 'NaN'
-), hits AS (
-    SELECT m.row_id, word.place
-      FROM matched AS m JOIN (
-        SELECT w.word::tsquery, w.place FROM unnest(:words::text[]) WITH ORDINALITY AS w (word, place)
-      ) AS word ON m.terms @@ word.word
-), worth AS (
-    SELECT h.place, ln(1 + (SELECT count(*) FROM matched)::float8 / count(*)) AS worth FROM hits AS h GROUP BY h.place
+), worth AS MATERIALIZED (
+    SELECT array_agg(ln(1 + (SELECT count(*) FROM matched)::float8 / nullif(f.rows, 0)) ORDER BY w.place) AS worths
+      FROM generate_series(1, cardinality(:words::text[])) AS w (place)
+      LEFT JOIN (SELECT p.place, count(*) AS rows FROM matched AS m, unnest(m.places) AS p (place) GROUP BY p.place) AS f
+        ON f.place = w.place
 ), scored AS (
-    SELECT h.row_id, round(sum(w.worth)::numeric, 9)::float8 AS score
-      FROM hits AS h JOIN worth AS w ON w.place = h.place GROUP BY h.row_id
+    SELECT m.row_id, m.distance,
+           round((SELECT sum(worth.worths[p.place]) FROM unnest(m.places) AS p (place))::numeric, 9)::float8 AS score
+      FROM matched AS m CROSS JOIN worth
 ), ranked AS (
-    SELECT s.row_id, m.distance, s.score, rank() OVER (ORDER BY s.score DESC) AS place,
-           row_number() OVER (ORDER BY s.score DESC, m.distance, s.row_id) AS number
-      FROM scored AS s JOIN matched AS m ON m.row_id = s.row_id
+    SELECT s.row_id, s.distance, s.score, rank() OVER (ORDER BY s.score DESC) AS place,
+           row_number() OVER (ORDER BY s.score DESC, s.distance, s.row_id) AS number
+      FROM scored AS s
 ), chosen AS (
     SELECT coalesce(near.row_id, ranked.row_id) AS row_id, coalesce(near.distance, ranked.distance) AS distance,
            near.place AS vector_place, ranked.place AS text_place, ranked.score

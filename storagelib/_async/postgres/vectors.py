@@ -49,8 +49,8 @@ _INDEXES_SECONDS: Final = 30.0
 _EF_SEARCH_LEAST: Final = 40
 _EF_SEARCH_MOST: Final = 1_000
 # Half precision is compared again in single precision, among so many times the rows that are wanted, and some.
-_HALF_TIMES: Final = 4
-_HALF_MORE: Final = 50
+_HALF_TIMES: Final = 2
+_HALF_MORE: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +207,7 @@ class AsyncPostgresVectors:
         """Run a search, under an index's settings, and learn on the way which indexes there are when that is due."""
         calls: list[Call] = []
         if indexed:
-            wanted = search.ef_search or max(_EF_SEARCH_LEAST, search.k)
+            wanted = search.ef_search or max(_EF_SEARCH_LEAST, 2 * search.k)
             # Where scopes narrow the search, their index may be the better one: the planner decides.
             ordered = search.where.scopes is None and search.where.scope_prefix is None
             calls.append((_QUERIES["tune"].variant(ordered=ordered), {"ef_search": str(min(wanted, _EF_SEARCH_MOST))}))
