@@ -368,8 +368,9 @@ class Path:
     entities: tuple[Entity, ...]
     relationships: tuple[Relationship, ...]
 
-    def __len__(self) -> int:
-        """Count the hops."""
+    @property
+    def hops(self) -> int:
+        """How many relationships it takes."""
         return len(self.relationships)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -39,19 +40,15 @@ def day(number: int) -> datetime:
 
 async def ids_of(graph: Any, count: int, **options: Any) -> list[UUID]:
     """Add entities e0, e1 … that are always there and return their ids."""
-    return await graph.add_entities(
-        [NewEntity("thing", f"e{number}", valid_from=LONG_AGO) for number in range(count)], **options
-    )
+    nodes = [NewEntity("thing", f"e{number}", valid_from=LONG_AGO) for number in range(count)]
+    ids: list[UUID] = await graph.add_entities(nodes, **options)
+    return ids
 
 
 async def link(graph: Any, one: UUID, other: UUID, kind: str = "knows", **options: Any) -> UUID:
     """Add a relationship that always holds and return its id."""
-    return (await graph.add_relationship(one, other, kind, valid_from=LONG_AGO, **options)).relationship_id
-
-
-async def listed(page: Any) -> list[Any]:
-    """Return a page's items."""
-    return list(await page)
+    added: Relationship = await graph.add_relationship(one, other, kind, valid_from=LONG_AGO, **options)
+    return added.relationship_id
 
 
 async def every(verb: Any, *args: Any, **options: Any) -> list[Any]:
@@ -227,8 +224,8 @@ async def test_an_update_of_a_range_splits_it(tenant: Any) -> None:
     assert [dict(each.properties) for each in await graph.timeline(one)] == [{"n": 1}, {"m": 2}]
     receipt = await graph.update_entity(one, type="other", valid_from=day(12), valid_to=day(17))
     assert (receipt.closed, receipt.opened) == (2, 4)
-    timeline = [(each.type, each.name, each.valid_from, each.valid_to) for each in await graph.timeline(one)]
-    assert timeline == [
+    typed = [(each.type, each.name, each.valid_from, each.valid_to) for each in await graph.timeline(one)]
+    assert typed == [
         ("thing", "a", day(10), day(12)),
         ("other", "a", day(12), day(15)),
         ("other", "b", day(15), day(17)),
@@ -527,12 +524,12 @@ async def test_a_path_is_shortest(tenant: Any) -> None:
         (nodes[0], nodes[5]),
         (nodes[5], nodes[4]),
     ]
-    assert len(path) == 2
+    assert path.hops == 2
     assert await graph.path(nodes[0], nodes[4], depth=1) is None
     assert await graph.path(nodes[4], nodes[0]) is None
-    assert len(await graph.path(nodes[4], nodes[0], direction="in")) == 2
+    assert (await graph.path(nodes[4], nodes[0], direction="in")).hops == 2
     assert await graph.path(nodes[0], nodes[6]) is None
-    assert len(await graph.path(nodes[0], nodes[6], direction="both")) == 3
+    assert (await graph.path(nodes[0], nodes[6], direction="both")).hops == 3
     assert await graph.path(nodes[0], nodes[7], direction="both", depth=32) is None
     alone = await graph.path(nodes[0], nodes[0])
     assert ([each.entity_id for each in alone.entities], alone.relationships) == ([nodes[0]], ())
@@ -972,7 +969,7 @@ async def test_the_neighbour_sees_and_loses_nothing(tenant: Any, neighbour: Any)
     """Whatever is written here, with the neighbour's own ids, leaves the neighbour's graph as it was."""
     theirs = neighbour.graph
     nodes = await ids_of(theirs, 2, actor="them")
-    edge = await link(theirs, *nodes)
+    edge = await link(theirs, nodes[0], nodes[1])
     before = [await every(theirs.changes), await theirs.last_transaction(), await every(theirs.why, nodes[0])]
     graph = tenant.graph
     assert await graph.get_entities(nodes) == {}
@@ -1069,3 +1066,257 @@ async def test_the_clock_may_go_back(tenant: Any, clock: Any) -> None:
     assert (await graph.get_entity(one.entity_id)).name == "c"
     assert [each.name for each in await graph.history(one.entity_id)] == ["a", "a", "c"]
     assert (await graph.get_entity(other.entity_id)).valid_from == other.recorded_at
+
+
+# At random -----------------------------------------------------------------------------------
+
+HORIZON = 24
+"""Days of which the oracle keeps one state each; the last one stands for all that follow."""
+
+
+class Oracle:
+    """The obvious answer: after every transaction, what each subject was on each day, copied out in full."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.days: dict[UUID, list[Any]] = {}
+        self.believed: dict[int, dict[UUID, list[Any]]] = {0: {}}
+
+    def known(self, subject: UUID) -> bool:
+        """Tell whether anything is known of a subject."""
+        return any(state is not None for state in self.days.get(subject, ()))
+
+    def put(self, subject: UUID, start: int, end: int, change: Any) -> None:
+        """Change the state of every day of a range."""
+        days = self.days.setdefault(subject, [None] * HORIZON)
+        self.days[subject] = [change(state) if start <= at < end else state for at, state in enumerate(days)]
+
+    def commit(self, tx: int) -> None:
+        """Remember what is believed after a transaction."""
+        self.believed[tx] = dict(self.days)
+
+    def forget(self, subject: UUID) -> None:
+        """Take an entity, and what touched it, out of every past."""
+        for past in self.believed.values():
+            past.pop(subject, None)
+            for each, days in list(past.items()):
+                past[each] = [None if state and len(state) > 3 and subject in state[3] else state for state in days]
+
+    def seen(self, at: int, tx: int) -> dict[UUID, Any]:
+        """Return what each subject was on a day, as believed after a transaction."""
+        states = {subject: days[at] for subject, days in self.believed[tx].items()}
+        return {subject: state for subject, state in states.items() if state is not None}
+
+    def reached(self, start: UUID, at: int, tx: int, direction: str) -> dict[UUID, int]:
+        """Return the hops to everything that can be walked to."""
+        seen, hops = self.seen(at, tx), {start: 0}
+        edges = [state[3] for state in seen.values() if len(state) > 3]
+        steps = [pair for pair in edges if direction != "in"] + [pair[::-1] for pair in edges if direction != "out"]
+        for depth in range(1, 33):
+            fresh = {far for near, far in steps if hops.get(near) == depth - 1 and far in seen and far not in hops}
+            hops |= dict.fromkeys(fresh, depth)
+        return {subject: depth for subject, depth in hops.items() if depth}
+
+
+def plain(version: Any) -> Any:
+    """Return what has to be equal on every backend: everything but the clock's times."""
+    if version is None:
+        return None
+    times = (version.valid_from, version.valid_to, version.tx, version.superseded_by)
+    if isinstance(version, Entity):
+        return (version.entity_id, version.type, version.name, dict(version.properties), *times, version.embedding_hash)
+    ends = (version.relationship_id, version.from_entity, version.to_entity)
+    return (*ends, version.type, dict(version.properties), *times)
+
+
+def said_by(version: Any) -> tuple[Any, ...]:
+    """Return what the oracle keeps of a version."""
+    if isinstance(version, Entity):
+        return (version.type, version.name, dict(version.properties))
+    return (version.type, None, dict(version.properties), (version.from_entity, version.to_entity))
+
+
+class Walker:
+    """Does the same random thing to the tenant, to the model and to the oracle."""
+
+    def __init__(self, rng: random.Random, graphs: tuple[Any, Any]) -> None:
+        """Take both graphs."""
+        self.rng = rng
+        self.graphs = graphs
+        self.oracle = Oracle()
+        self.nodes = [UUID(int=rng.getrandbits(128)) for _ in range(8)]
+        self.edges = [UUID(int=rng.getrandbits(128)) for _ in range(12)]
+
+    def range(self) -> tuple[int, int, dict[str, datetime | None]]:
+        """Draw a range of days, half of them without an end."""
+        start = self.rng.randrange(HORIZON - 1)
+        end = HORIZON if self.rng.random() < 0.5 else self.rng.randrange(start + 1, HORIZON)
+        return start, end, {"valid_from": day(start), "valid_to": None if end == HORIZON else day(end)}
+
+    async def both(self, verb: str, *args: Any, **options: Any) -> int | None:
+        """Call a verb on both graphs; return the transaction, or None when both refused alike."""
+        outcomes = []
+        for graph in self.graphs:
+            try:
+                outcomes.append(await getattr(graph, verb)(*args, **options))
+            except (NotFound, AlreadyExists, Conflict) as error:
+                outcomes.append(type(error))
+        transactions = [await graph.last_transaction() for graph in self.graphs]
+        assert transactions[0] == transactions[1]
+        if isinstance(outcomes[1], type):
+            assert outcomes[0] is outcomes[1], (verb, args, options)
+            return None
+        assert [getattr(each, "closed", None) for each in outcomes[:1]] == [getattr(outcomes[1], "closed", None)]
+        assert not isinstance(outcomes[0], type), (verb, args, options, outcomes)
+        return int(transactions[0])
+
+    async def step(self) -> None:
+        """Write something, at random."""
+        rng, oracle = self.rng, self.oracle
+        on_edge = rng.random() < 0.5
+        kind = "relationship" if on_edge else "entity"
+        subject = rng.choice(self.edges if on_edge else self.nodes)
+        start, end, valid = self.range()
+        known = oracle.known(subject)
+        said: Any = (f"t{rng.randrange(3)}", f"n{rng.randrange(50)}", {"k": rng.randrange(9)})
+        action = rng.choice(["update", "update", "correct", "correct", "correct", "retract", "add", "delete"])
+        if action == "delete" and rng.random() < 0.7:
+            action = "correct"
+        if not known and rng.random() < 0.9:
+            action = "add"
+        if not on_edge and rng.random() < 0.02:
+            action = "erase"
+        allowed, tx = known, None
+        if action == "add":
+            if on_edge:
+                ends = (rng.choice(self.nodes), rng.choice(self.nodes))
+                allowed = not known and all(map(oracle.known, ends))
+                tx = await self.both("add_relationship", *ends, said[0], said[2], relationship_id=subject, **valid)
+                said = (said[0], None, said[2], ends)
+            else:
+                allowed = not known
+                tx = await self.both("add_entity", *said, entity_id=subject, **valid)
+            change: Any = lambda _state: said  # noqa: E731
+        elif action == "update":
+            allowed = known and any(oracle.days[subject][start:end])
+            tx = await self.both(f"update_{kind}", subject, type=said[0], merge={"m": said[1]}, **valid)
+            change = lambda state: state and (said[0], state[1], {**state[2], "m": said[1]}, *state[3:])  # noqa: E731
+        elif action == "correct":
+            named = {} if on_edge else {"name": said[1]}
+            tx = await self.both(f"correct_{kind}", subject, type=said[0], properties=said[2], **named, **valid)
+            kept = next((state[3:] for state in oracle.days.get(subject, ()) if state is not None), ())
+            change = lambda _state: (said[0], None if on_edge else said[1], said[2], *kept)  # noqa: E731
+        elif action == "retract":
+            allowed = known and any(oracle.days[subject][start:end])
+            tx = await self.both(f"retract_{kind}", subject, **valid)
+            change = lambda _state: None  # noqa: E731
+        elif action == "delete":
+            start, end = 0, HORIZON
+            tx = await self.both(f"delete_{kind}", subject)
+            change = lambda _state: None  # noqa: E731
+        else:
+            start, end = 0, HORIZON
+            tx = await self.both("erase", subject, "asked")
+            allowed = tx is not None
+            change = lambda _state: None  # noqa: E731
+        assert (tx is not None) == allowed, (action, kind, subject)
+        if tx is None:
+            return
+        oracle.put(subject, start, end, change)
+        if not on_edge and action in {"delete", "erase"}:
+            for edge in self.edges:
+                oracle.put(edge, 0, HORIZON, lambda state: None if state and subject in state[3] else state)
+        if action == "erase":
+            oracle.forget(subject)
+        oracle.commit(tx)
+
+    async def look(self) -> None:
+        """Compare what is seen at a random point of both times."""
+        rng, oracle = self.rng, self.oracle
+        at, tx = rng.randrange(HORIZON), rng.choice(list(oracle.believed))
+        views = [graph.as_of(day(at), tx) for graph in self.graphs]
+        if tx == max(oracle.believed):
+            views = [graph.as_of(day(at)) for graph in self.graphs]
+        seen = oracle.seen(at, tx)
+        for verb, subjects in (("get_entities", self.nodes), ("get_relationships", self.edges)):
+            ours, theirs = [await getattr(view, verb)(subjects) for view in views]
+            assert {key: plain(each) for key, each in ours.items()} == {
+                key: plain(each) for key, each in theirs.items()
+            }
+            assert {key: said_by(each) for key, each in ours.items()} == {
+                key: state for key, state in seen.items() if key in subjects
+            }
+        direction = rng.choice(["out", "in", "both"])
+        present = [node for node in self.nodes if node in seen]
+        for node in present[:2]:
+            found = [await view.traverse(node, direction=direction, depth=rng.choice([8])) for view in views]
+            assert {each.entity.entity_id: each.depth for each in found[0]} == oracle.reached(node, at, tx, direction)
+            said = [
+                [(plain(each.entity), each.depth, [plain(one) for one in each.path]) for each in walk] for walk in found
+            ]
+            assert said[0] == said[1]
+            listed = [await every(view.neighbours, node, direction=direction) for view in views]
+            assert len({str([(plain(one.relationship), plain(one.entity)) for one in each]) for each in listed}) == 1
+            goal = rng.choice(present)
+            paths = [await view.path(node, goal, direction=direction, depth=8) for view in views]
+            assert len({str(path and [plain(each) for each in path.relationships]) for path in paths}) == 1
+            assert (None if paths[0] is None else paths[0].hops) == {
+                node: 0,
+                **oracle.reached(node, at, tx, direction),
+            }.get(goal)
+        searched = [[plain(each) for each in await view.search(type="t1", where={"k": {"$gte": 4}})] for view in views]
+        assert searched[0] == searched[1]
+        assert [each[0] for each in searched[0]] == sorted(
+            key for key, state in seen.items() if key in self.nodes and state[0] == "t1" and state[2].get("k", 0) >= 4
+        )
+
+    async def look_back(self) -> None:
+        """Compare listings, and the difference between two random points."""
+        rng, oracle = self.rng, self.oracle
+        node, edge = rng.choice(self.nodes), rng.choice(self.edges)
+        for verb, subject in (
+            ("history", node),
+            ("timeline", node),
+            ("relationship_history", edge),
+            ("relationship_timeline", edge),
+        ):
+            ours, theirs = [
+                [plain(each) for each in await every(getattr(graph, verb), subject)] for graph in self.graphs
+            ]
+            assert ours == theirs, verb
+        ours, theirs = [
+            [
+                (each.tx, each.action, plain(each.version), each.erased_hash)
+                for each in await graph.changes(limit=10_000)
+            ]
+            for graph in self.graphs
+        ]
+        assert ours == theirs
+        points = [(rng.randrange(HORIZON), rng.choice(list(oracle.believed))) for _ in range(2)]
+        if rng.random() < 0.5:
+            points[1] = (points[0][0], points[1][1])
+        told = []
+        for graph in self.graphs:
+            found = await every(graph.diff, *(graph.as_of(day(at), tx) for at, tx in points))
+            told.append([(plain(each.before), plain(each.after)) for each in found])
+        assert told[0] == told[1]
+        before, after = (oracle.seen(at, tx) for at, tx in points)
+        differing = {key for key in {*before, *after} if before.get(key) != after.get(key)}
+        assert {(one or other)[0] for one, other in told[0]} == differing
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_random_histories_agree(tenant: Any, model: Any, seed: int) -> None:
+    """Hundreds of writes, retroactive ones among them, and every view of every past agrees with the obvious answer."""
+    walker = Walker(random.Random(seed), (tenant.graph, model.graph))
+    for number in range(250):
+        await walker.step()
+        if number % 10 == 9:
+            await walker.look()
+        if number % 50 == 49:
+            await walker.look_back()
+    for _ in range(20):
+        await walker.look()
+    for _ in range(5):
+        await walker.look_back()
+    assert len(walker.oracle.believed) > 100

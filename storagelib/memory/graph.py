@@ -336,9 +336,9 @@ class MemoryGraph:
         stamped = {"tx_from": tick.tx, "tx_to": CURRENT, "transaction_time_start": tick.at}
         row = {**values, **stamped, "transaction_time_end": FOREVER, "created_at": tick.at}
         indexes = (self._entities,) if kind == "entity" else (self._relationships, self._out, self._in)
-        self._tables[kind].put(_key(row), row)
         for index in indexes:
-            index.add(row)
+            index.put(row)
+        self._tables[kind].put(_key(row), row)
 
     def _close(self, kind: Kind, row: Row, tick: Tick) -> None:
         self._tables[kind].put(_key(row), {**row, "tx_to": tick.tx, "transaction_time_end": tick.at})
@@ -411,22 +411,29 @@ class _Index:
         self._table = table
         self._column = column
         self._keys: dict[Any, dict[Any, None]] = defaultdict(dict)
-        self._followed = 0
+        self._followed: tuple[int, Any] = (0, None)
 
-    def add(self, row: Row) -> None:
-        """Remember a row that was put."""
+    def put(self, row: Row) -> None:
+        """Remember a row that is about to be put under a new key."""
+        self._follow()
         self._keys[row[self._column]][_key(row)] = None
-        self._followed += 1
+        self._followed = (self._followed[0] + 1, _key(row))
 
     def rows(self, value: Any) -> list[Row]:
         """Return the rows whose column has a value, in any order."""
-        if self._followed != len(self._table.rows):
-            self._keys.clear()
-            for key, row in self._table.rows.items():
-                self._keys[row[self._column]][key] = None
-            self._followed = len(self._table.rows)
+        self._follow()
         found = self._table.rows
         return [found[key] for key in self._keys.get(value, ()) if key in found]
+
+    def _follow(self) -> None:
+        """Read the whole table when others changed it: their number or the newest of them is another."""
+        rows = self._table.rows
+        state = (len(rows), next(reversed(rows), None))
+        if self._followed != state:
+            self._keys.clear()
+            for key, row in rows.items():
+                self._keys[row[self._column]][key] = None
+            self._followed = state
 
 
 def _key(row: Row) -> tuple[UUID, int, datetime]:

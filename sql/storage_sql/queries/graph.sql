@@ -190,7 +190,7 @@ SELECT count(*) FROM inserted
 
 -- name: erase
 -- in: subject uuid, reason text, actor text
-SELECT gone.erased FROM {{ schema }}.erase_entity(:subject, :reason, :actor) AS gone
+SELECT gone.erased FROM {{ schema }}.erase_entity_as(:subject, :reason, :actor) AS gone
 
 -- Reading. A version is visible at a moment of valid time (now is the later of the present and the last tick, so that
 -- what was just written is seen) and by what is believed: currently, by a counter (`counted`), or by a time (`timed`).
