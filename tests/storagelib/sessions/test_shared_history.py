@@ -1,0 +1,96 @@
+"""Histories that sessions share: nothing is lost that somebody sees, nothing stays that nobody sees."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from contextlib import closing, suppress
+
+import psycopg
+import pytest
+
+from storagelib._async.store import AsyncStore
+from storagelib.components.sessions import Draft
+from storagelib.errors import AlreadyExists, Conflict, NotFound
+from tests.plugins.conformance import Tenants, opening_of
+
+_ORPHANS = """
+SELECT count(*) FROM llmspell.session_messages AS m WHERE m.tenant_id = %s
+   AND NOT EXISTS (SELECT FROM llmspell.sessions AS s WHERE s.tenant_id = m.tenant_id AND s.thread_id = m.thread_id)
+   AND NOT EXISTS (SELECT FROM llmspell.session_ancestry AS a WHERE a.tenant_id = m.tenant_id
+                      AND a.thread_id = m.thread_id AND a.through >= m.sequence)"""
+_ROWS = "SELECT count(*) FROM llmspell.session_messages WHERE tenant_id = %s"
+
+
+def count(tenants: Tenants, query: str, tenant: str) -> int:
+    """Return what a statement counts, looking behind row-level security."""
+    with closing(psycopg.connect(tenants.installation.superuser_dsn)) as superuser:
+        row = superuser.execute(query.encode(), (tenant,)).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_eight_writers_share_and_take_away(conformance_tenants: Tenants, seed: int) -> None:
+    """After branching, popping, clearing and deleting at once, every session has what it counts, and no row is left over."""
+    opening = opening_of(conformance_tenants, "role")
+    tenant_id = opening.new_tenant()
+    async with await AsyncStore.open(opening.config, provider=opening.provider) as store:
+        sessions = store.for_tenant(tenant_id).sessions
+
+        async def write(chance: random.Random) -> int:
+            done = 0
+            for _ in range(40):
+                one, other = chance.choice("abcdef"), chance.choice("abcdef")
+                with suppress(Conflict, NotFound, AlreadyExists):
+                    match chance.randrange(10):
+                        case 0 | 1 | 2:
+                            await sessions.branch(one, new_id=other)
+                        case 3 | 4:
+                            await sessions.append(one, "user", one, idempotency_key=chance.choice([None, "k"]))
+                        case 5 | 6 | 7:
+                            await sessions.pop_last(one)
+                        case 8:
+                            await sessions.delete(one)
+                        case _:
+                            await (sessions.clear(one) if chance.random() < 0.3 else sessions.create(one))
+                    done += 1
+            return done
+
+        await sessions.create("a")
+        for n in range(20):
+            await sessions.append("a", "user", n)
+        done = await asyncio.gather(*(write(random.Random(f"{seed} {n}")) for n in range(8)))
+        assert min(done) > 5
+        async for session in sessions.sessions():
+            seen = [message async for message in sessions.messages(session.session_id)]
+            assert len(seen) == session.message_count
+            assert [message.sequence for message in seen] == sorted({message.sequence for message in seen})
+        assert count(conformance_tenants, _ORPHANS, tenant_id) == 0
+        async for session in sessions.sessions():
+            await sessions.delete(session.session_id)
+    assert count(conformance_tenants, _ROWS, tenant_id) == 0
+
+
+async def test_a_branch_costs_nothing_and_depth_little(conformance_tenants: Tenants) -> None:
+    """A branch of 2,000 messages adds no message; reading the end of a branch of the fiftieth degree stays quick."""
+    opening = opening_of(conformance_tenants, "role")
+    tenant_id = opening.new_tenant()
+    async with await AsyncStore.open(opening.config, provider=opening.provider) as store:
+        sessions = store.for_tenant(tenant_id).sessions
+        await sessions.create("s0")
+        await sessions.append_many("s0", [Draft("user", n) for n in range(2_000)])
+        for n in range(1, 51):
+            await sessions.branch(f"s{n - 1}", new_id=f"s{n}")
+            await sessions.append(f"s{n}", "user", n)
+        before = count(conformance_tenants, _ROWS, tenant_id)
+        await sessions.branch("s50", new_id="end")
+        assert count(conformance_tenants, _ROWS, tenant_id) == before == 2_050
+        times = []
+        for _ in range(20):
+            begun = time.perf_counter()
+            last = await sessions.last("end", 10)
+            times.append(time.perf_counter() - begun)
+        assert [message.content for message in last] == list(range(41, 51))
+        assert sorted(times)[10] < 0.05
