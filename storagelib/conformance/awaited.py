@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-__all__ = ["Awaited"]
+__all__ = ["Awaited", "made_of"]
 
 _END: Final = object()
 
@@ -36,6 +36,15 @@ class Awaited:
         if inspect.isasyncgenfunction(getattr(twin, "__wrapped__", None)):
             return _context(value)
         return lambda *args, **kwargs: _wrapped(value(*args, **kwargs))
+
+
+def made_of(kind: Any, tenant: Any, *args: Any, **kwargs: Any) -> Any:
+    """Make an asynchronous class, such as ``AsyncRag``, of a tenant's handle, or its blocking twin behind awaited calls."""
+    if not isinstance(tenant, Awaited):
+        return kind(tenant, *args, **kwargs)
+    module = importlib.import_module(kind.__module__.replace("._async", "._sync"))
+    twin = getattr(module, kind.__name__.removeprefix("Async"))
+    return Awaited(twin(tenant._target, *args, **kwargs))  # noqa: SLF001 - its own kind
 
 
 def _wrapped(value: Any) -> Any:

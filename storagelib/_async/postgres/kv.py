@@ -32,7 +32,7 @@ class AsyncPostgresKV:
 
     async def entries(self, keys: list[str]) -> list[Entry]:
         """Return the live entries among these keys."""
-        return [entry(row) for row in await self._database.fetch(_ENTRIES, keys=keys)]  # type: ignore[arg-type]
+        return [entry(row) for row in await self._database.fetch(_ENTRIES, keys=keys)]
 
     async def put(self, items: list[NewEntry]) -> list[int]:
         """Write entries, all or none; return their versions."""
@@ -45,7 +45,7 @@ class AsyncPostgresKV:
             metadata=[item.metadata for item in items],
             ttls=[item.ttl for item in items],
         )
-        versions = dict(rows)
+        versions: dict[str, int] = dict(rows)
         return [versions[item.key] for item in items]
 
     async def put_if_absent(self, item: NewEntry) -> bool:

@@ -33,7 +33,7 @@ class PostgresKV:
 
     def entries(self, keys: list[str]) -> list[Entry]:
         """Return the live entries among these keys."""
-        return [entry(row) for row in self._database.fetch(_ENTRIES, keys=keys)]  # type: ignore[arg-type]
+        return [entry(row) for row in self._database.fetch(_ENTRIES, keys=keys)]
 
     def put(self, items: list[NewEntry]) -> list[int]:
         """Write entries, all or none; return their versions."""
@@ -46,7 +46,7 @@ class PostgresKV:
             metadata=[item.metadata for item in items],
             ttls=[item.ttl for item in items],
         )
-        versions = dict(rows)
+        versions: dict[str, int] = dict(rows)
         return [versions[item.key] for item in items]
 
     def put_if_absent(self, item: NewEntry) -> bool:

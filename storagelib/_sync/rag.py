@@ -1,0 +1,156 @@
+# Made from storagelib/_async/rag.py by scripts/sync; change that file instead.
+"""Retrieval for generation: documents in pieces, found by meaning and by words, over a tenant's vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from storagelib.components.passages import Ingested, Passage, check_chunks, source_hash
+from storagelib.documents import Document, check_metadata
+from storagelib.errors import InvalidInput
+from storagelib.flows import Flow
+from storagelib.limits import PAGE_DEFAULT, PAGE_MAX, check_integer, check_text
+from storagelib.pages import Page
+
+if TYPE_CHECKING:
+    from storagelib._sync.store import Tenant
+    from storagelib.components.vectors import Match, Vector
+
+__all__ = ["Rag", "Embedder"]
+
+Embedder = Callable[[list[str]], Any]
+"""Turns texts into vectors of one dimension, in order; may be asynchronous behind an asynchronous store."""
+
+_COLLECTION_MAX: Final = 50
+_DOCUMENT_MAX: Final = 200
+_SOURCE: Final = "source_hash"
+_PASSAGES: Final = "passages"
+
+
+class Rag:
+    """Documents of one collection. Each is a scope ``rag/<collection>/<document id>`` of the tenant's vectors.
+
+    ``rag = Rag(store.for_tenant("acme"), embed, dimension=384)``. What a document's pieces carry besides the caller's
+    metadata stands under ``source_hash`` and ``passages``, which the caller therefore may not use.
+    """
+
+    def __init__(self, tenant: Tenant, embed: Embedder, *, dimension: int, collection: str = "default") -> None:
+        """Take the tenant, what embeds, and how long its vectors are."""
+        self._vectors = tenant.vectors
+        self._embed = embed
+        self._dimension = check_integer("dimension", dimension, least=1)
+        if "/" in check_text("collection", collection, most=_COLLECTION_MAX):
+            raise InvalidInput("the argument cannot be used", ["collection: holds a slash"])
+        self._prefix = f"rag/{collection}/"
+
+    def ingest(
+        self,
+        document_id: str,
+        chunks: Sequence[str],
+        *,
+        metadata: Document | None = None,
+        source: str | bytes | None = None,
+    ) -> Ingested:
+        """Embed and keep a document's pieces, in their order, in place of those it had.
+
+        The same ``source`` (the same pieces, where none is given) and metadata again change nothing and embed nothing. The
+        pieces are written together: a search sees the old ones or the new ones; where the new document is shorter, its old
+        end may still be found for a moment.
+        """
+        scope = self._scope(document_id)
+        pieces, own = check_chunks(chunks), dict(metadata or {})
+        if own.keys() & {_SOURCE, _PASSAGES}:
+            raise InvalidInput("the document cannot be ingested", [f"metadata: {_SOURCE} and {_PASSAGES} are taken"])
+        digest = source_hash([*pieces, check_metadata(own)], None) if source is None else source_hash([], source)
+        before = self._first(scope)
+        if before is not None and before.metadata.get(_SOURCE) == digest and _own(before) == own:
+            return Ingested(document_id, "unchanged", int(before.metadata[_PASSAGES]), digest)
+        self._vectors.upsert_many(
+            [_id(scope, position) for position in range(len(pieces))],
+            Flow.result_of(self._embed, pieces),
+            scope=scope,
+            contents=pieces,
+            metadata={**own, _SOURCE: digest, _PASSAGES: len(pieces)},
+            document_id=document_id,
+            positions=list(range(len(pieces))),
+        )
+        old = 0 if before is None else int(before.metadata[_PASSAGES])
+        if old > len(pieces):
+            stale = [_id(scope, position) for position in range(len(pieces), old)]
+            self._vectors.delete_many(stale, dimension=self._dimension)
+        return Ingested(document_id, "new" if before is None else "replaced", len(pieces), digest)
+
+    def delete(self, document_id: str) -> int:
+        """Remove a document; count its pieces."""
+        return self._vectors.delete_where(dimension=self._dimension, scope=self._scope(document_id))
+
+    def clear(self) -> int:
+        """Remove all documents of the collection; count their pieces."""
+        return self._vectors.delete_where(dimension=self._dimension, scope_prefix=self._prefix)
+
+    def documents(self, *, cursor: str | None = None, limit: int = PAGE_DEFAULT) -> Page[str]:
+        """Return a page of the documents' ids, in order."""
+        found = self._vectors.scopes(self._prefix, dimension=self._dimension, cursor=cursor, limit=limit)
+        return Page(tuple(each.scope.removeprefix(self._prefix) for each in found), found.cursor)
+
+    def passages(self, document_id: str) -> list[Passage]:
+        """Return the pieces of a document in their order; none when it is not there."""
+        found: list[Passage] = []
+        cursor: str | None = None
+        while True:
+            page = self._vectors.list_vectors(
+                dimension=self._dimension, scope=self._scope(document_id), cursor=cursor, limit=PAGE_MAX // 10
+            )
+            found += [self._passage(vector) for vector in page]
+            cursor = page.cursor
+            if cursor is None:
+                return sorted(found, key=lambda passage: passage.position)
+
+    def search(
+        self,
+        question: str,
+        k: int = 5,
+        *,
+        filter: Document | None = None,  # noqa: A002 - what it is
+        document_id: str | None = None,
+        words: bool = True,
+    ) -> list[Passage]:
+        """Return the ``k`` pieces that answer best, by meaning and, with ``words``, by the question's words too."""
+        (embedding,) = Flow.result_of(self._embed, [check_text("question", question, most=100_000)])
+        where: dict[str, Any] = {"filter": filter}
+        if document_id is None:
+            where["scope_prefix"] = self._prefix
+        else:
+            where["scope"] = self._scope(document_id)
+        if not words:
+            return [self._passage(match, match.score) for match in self._vectors.search(embedding, k, **where)]
+        found = self._vectors.hybrid_search(question, embedding, k, **where)
+        return [self._passage(each.match, each.score) for each in found]
+
+    def around(self, passage: Passage, before: int = 1, after: int = 1) -> list[Passage]:
+        """Return a piece with its neighbours in the document, in order."""
+        scope = self._scope(passage.document_id)
+        first = max(0, passage.position - check_integer("before", before, least=0, most=1000))
+        last = passage.position + check_integer("after", after, least=0, most=1000)
+        ids = [_id(scope, position) for position in range(first, last + 1)]
+        found = self._vectors.get_many(ids, dimension=self._dimension)
+        return [self._passage(vector) for vector in found.values()]
+
+    def _first(self, scope: str) -> Vector | None:
+        return self._vectors.get(_id(scope, 0), dimension=self._dimension)
+
+    def _scope(self, document_id: str) -> str:
+        return self._prefix + check_text("document_id", document_id, most=_DOCUMENT_MAX - len(self._prefix))
+
+    def _passage(self, found: Vector | Match, score: float | None = None) -> Passage:
+        position = 0 if found.position is None else found.position
+        return Passage(found.scope.removeprefix(self._prefix), position, found.content or "", _own(found), score)
+
+
+def _id(scope: str, position: int) -> str:
+    return f"{scope}#{position:08d}"
+
+
+def _own(found: Vector | Match) -> dict[str, Any]:
+    return {name: value for name, value in found.metadata.items() if name not in {_SOURCE, _PASSAGES}}

@@ -1,0 +1,139 @@
+# Made from storagelib/_async/semantic.py by scripts/sync; change that file instead.
+"""Semantic memory: concepts and facts about them, with the time in which they are true, over a tenant's graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from storagelib.clocks import LONG_AGO
+from storagelib.components.facts import Fact, concept_id
+from storagelib.documents import Document
+from storagelib.errors import AlreadyExists, NotFound
+from storagelib.limits import NAME_MAX, PAGE_MAX, check_text
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from storagelib._sync.graph import GraphView
+    from storagelib._sync.store import Tenant
+    from storagelib.components.graph import Entity, Neighbour
+
+__all__ = ["SemanticMemory"]
+
+_CONCEPT: Final = "concept"
+
+
+class SemanticMemory:
+    """Facts of one tenant: ``SemanticMemory(tenant).learn("Ada", "works at", "Acme")``.
+
+    A concept is an entity whose id follows from its kind and name, so that many writers mean the same one; a fact is a
+    relationship between two. Nothing is overwritten: what was believed at an earlier time can be asked for.
+    """
+
+    def __init__(self, tenant: Tenant) -> None:
+        """Take the tenant's handle."""
+        self._graph = tenant.graph
+
+    def concept(
+        self,
+        name: str,
+        *,
+        kind: str = _CONCEPT,
+        properties: Document | None = None,
+        embedding: Iterable[float] | None = None,
+    ) -> UUID:
+        """Make a concept known, or find it; properties and embedding given are laid over those it has. Return its id."""
+        known = concept_id(check_text("kind", kind), check_text("name", name, most=NAME_MAX))
+        vector = None if embedding is None else list(embedding)
+        try:
+            self._graph.add_entity(kind, name, properties, valid_from=LONG_AGO, entity_id=known, embedding=vector)
+        except AlreadyExists:
+            if properties is not None or vector is not None:
+                self._graph.update_entity(known, merge=properties, embedding="keep" if vector is None else vector)
+        return known
+
+    def learn(
+        self,
+        subject: str,
+        relation: str,
+        object: str,  # noqa: A002 - what grammar calls it
+        *,
+        properties: Document | None = None,
+        valid_from: datetime | None = None,
+        valid_to: datetime | None = None,
+        replaces: bool = False,
+        sources: Iterable[str] = (),
+    ) -> UUID:
+        """Keep a fact, with its concepts where they are new; return its id.
+
+        With ``replaces`` the facts of this subject and relation that are true at ``valid_from`` end there: somebody works
+        at one place at a time.
+        """
+        origins = tuple(sources)
+        one, other = self.concept(subject), self.concept(object)
+        if replaces:
+            for fact in self._facts(self._graph.as_of(valid=valid_from), one, relation):
+                self._graph.retract_relationship(fact.fact_id, valid_from=valid_from, sources=origins)
+        made = self._graph.add_relationship(
+            one, other, relation, properties, valid_from=valid_from, valid_to=valid_to, sources=origins
+        )
+        return made.relationship_id
+
+    def forget(self, fact_id: UUID, *, since: datetime | None = None) -> None:
+        """Say that a fact is no longer true from a moment on (now); that it was stays known. Raises ``NotFound``."""
+        self._graph.retract_relationship(fact_id, valid_from=since)
+
+    def facts(
+        self,
+        subject: str,
+        relation: str | None = None,
+        *,
+        at: datetime | None = None,
+        believed: datetime | int | None = None,
+    ) -> list[Fact]:
+        """Return what is true of a subject at a moment (now), as it was believed then or at an earlier time."""
+        view = self._graph.as_of(valid=at, tx=believed)
+        return self._facts(view, concept_id(_CONCEPT, check_text("subject", subject, most=NAME_MAX)), relation)
+
+    def find(
+        self, *, prefix: str | None = None, embedding: Iterable[float] | None = None, limit: int = 10
+    ) -> list[Entity]:
+        """Return concepts whose names begin alike, or whose embeddings are nearest, the nearest first."""
+        if embedding is not None:
+            return [match.entity for match in self._graph.nearest(list(embedding), limit=limit)]
+        return list(self._graph.search(prefix=prefix, limit=limit))
+
+    def describe(self, name: str, *, kind: str = _CONCEPT) -> Entity:
+        """Return a concept; raises ``NotFound``."""
+        found = self._graph.get_entity(concept_id(kind, name))
+        if found is None:
+            raise NotFound("there is no such concept")
+        return found
+
+    def _facts(self, view: GraphView, subject: UUID, relation: str | None) -> list[Fact]:
+        here = view.get_entity(subject)
+        if here is None:
+            return []
+        types = None if relation is None else [relation]
+        found: list[Neighbour] = []
+        cursor: str | None = None
+        while True:
+            page = view.neighbours(subject, direction="out", types=types, cursor=cursor, limit=PAGE_MAX)
+            found += page.items
+            cursor = page.cursor
+            if cursor is None:
+                break
+        return [
+            Fact(
+                each.relationship.relationship_id,
+                here.name,
+                each.relationship.type,
+                each.entity.name,
+                each.relationship.properties,
+                each.relationship.valid_from,
+                each.relationship.valid_to,
+            )
+            for each in found
+        ]
