@@ -1,3 +1,4 @@
+-- `LIMIT 1` beside a whole primary key tells the planner, who has no statistics of it, that there is one row.
 -- The messages that a session sees: all of the thread that it appends to, and of each thread that it was branched from
 -- (`session_ancestry`) those through a number. Each of them is one range of the primary key.
 -- A verb that takes messages away first locks the session and every sight of its threads (`lock`, `lock_family`), in
@@ -26,7 +27,7 @@ SELECT session_id, session_data, metadata,
 WITH found AS (
     SELECT CASE WHEN s.status = 'active' AND s.expires_at <= statement_timestamp() THEN 'expired' ELSE s.status END AS status,
            s.data_version
-      FROM {{ schema }}.sessions AS s WHERE s.tenant_id = :tenant AND s.session_id = :session FOR UPDATE
+      FROM {{ schema }}.sessions AS s WHERE s.tenant_id = :tenant AND s.session_id = :session LIMIT 1 FOR UPDATE
 ), changed AS (
     UPDATE {{ schema }}.sessions AS s
        SET session_data = coalesce({% if merge %}s.session_data || {% endif %}:data, s.session_data),
@@ -48,7 +49,7 @@ SELECT f.status, f.data_version, s.session_id, s.session_data, s.metadata,
 WITH found AS (
     SELECT CASE WHEN s.status = 'active' AND s.expires_at <= statement_timestamp() THEN 'expired' ELSE s.status END AS status,
            s.data_version
-      FROM {{ schema }}.sessions AS s WHERE s.tenant_id = :tenant AND s.session_id = :session FOR UPDATE
+      FROM {{ schema }}.sessions AS s WHERE s.tenant_id = :tenant AND s.session_id = :session LIMIT 1 FOR UPDATE
 ), changed AS (
     UPDATE {{ schema }}.sessions AS s
        SET last_accessed_at = now(),
@@ -68,7 +69,7 @@ SELECT f.status, f.data_version, s.session_id, s.session_data, s.metadata,
 -- in: session text, before text, after text, renewed boolean, ttl float8, expires_at timestamptz
 WITH found AS (
     SELECT s.*, CASE WHEN s.status = 'active' AND s.expires_at <= statement_timestamp() THEN 'expired' ELSE s.status END AS seen
-      FROM {{ schema }}.sessions AS s WHERE s.tenant_id = :tenant AND s.session_id = :session FOR UPDATE
+      FROM {{ schema }}.sessions AS s WHERE s.tenant_id = :tenant AND s.session_id = :session LIMIT 1 FOR UPDATE
 ), changed AS (
     UPDATE {{ schema }}.sessions AS s
        SET status = :after, data_version = s.data_version + 1, updated_at = now(), last_accessed_at = now(),
@@ -128,10 +129,10 @@ DELETE FROM {{ schema }}.sessions WHERE tenant_id = :tenant AND session_id = ANY
 WITH found AS (
     SELECT CASE WHEN s.status = 'active' AND s.expires_at <= statement_timestamp() THEN 'expired' ELSE s.status END AS status,
            s.message_count
-      FROM {{ schema }}.sessions AS s WHERE s.tenant_id = :tenant AND s.session_id = :session
+      FROM {{ schema }}.sessions AS s WHERE s.tenant_id = :tenant AND s.session_id = :session LIMIT 1
 ), family AS (
-    SELECT s.thread_id, 9223372036854775807 AS through FROM {{ schema }}.sessions AS s
-     WHERE s.tenant_id = :tenant AND s.session_id = :session AND s.thread_id IS NOT NULL
+    (SELECT s.thread_id, 9223372036854775807 AS through FROM {{ schema }}.sessions AS s
+      WHERE s.tenant_id = :tenant AND s.session_id = :session AND s.thread_id IS NOT NULL LIMIT 1)
     UNION ALL
     SELECT a.thread_id, a.through FROM {{ schema }}.session_ancestry AS a
      WHERE a.tenant_id = :tenant AND a.session_id = :session
@@ -214,15 +215,15 @@ SELECT session_id FROM {{ schema }}.sessions
 -- in: session text, thread uuid, roles text[], contents jsonb[], tokens bigint[], weights bigint[], keys text[], metadata jsonb[]
 WITH found AS (
     SELECT CASE WHEN s.status = 'active' AND s.expires_at <= statement_timestamp() THEN 'expired' ELSE s.status END AS status
-      FROM {{ schema }}.sessions AS s WHERE s.tenant_id = :tenant AND s.session_id = :session
+      FROM {{ schema }}.sessions AS s WHERE s.tenant_id = :tenant AND s.session_id = :session LIMIT 1
 ), given AS (
     SELECT g.*
       FROM unnest(:roles, :contents, :tokens, :weights, :keys, :metadata) WITH ORDINALITY
         AS g (role, content, tokens, weight, idempotency_key, metadata, place)
 {% if keyed %}
 ), family AS (
-    SELECT s.thread_id, 9223372036854775807 AS through FROM {{ schema }}.sessions AS s
-     WHERE s.tenant_id = :tenant AND s.session_id = :session AND s.thread_id IS NOT NULL
+    (SELECT s.thread_id, 9223372036854775807 AS through FROM {{ schema }}.sessions AS s
+      WHERE s.tenant_id = :tenant AND s.session_id = :session AND s.thread_id IS NOT NULL LIMIT 1)
     UNION ALL
     SELECT a.thread_id, a.through FROM {{ schema }}.session_ancestry AS a
      WHERE a.tenant_id = :tenant AND a.session_id = :session
@@ -272,7 +273,8 @@ SELECT f.status, NULL, m.sequence, NULL, NULL, NULL, NULL, NULL, m.created_at
 -- name: messages
 -- in: session text, after bigint, before bigint, role text, most bigint
 SELECT m.sequence, m.role, m.content, m.tokens, m.idempotency_key, m.metadata, m.created_at
-  FROM {{ schema }}.sessions AS s
+  FROM (SELECT thread_id FROM {{ schema }}.sessions
+         WHERE tenant_id = :tenant AND session_id = :session LIMIT 1) AS s
   LEFT JOIN LATERAL (
     SELECT x.* FROM (
         SELECT s.thread_id, 9223372036854775807 AS through WHERE s.thread_id IS NOT NULL
@@ -290,13 +292,13 @@ SELECT m.sequence, m.role, m.content, m.tokens, m.idempotency_key, m.metadata, m
          ORDER BY n.sequence {% if newest %}DESC{% endif %} LIMIT :most
     ) AS x ORDER BY x.sequence {% if newest %}DESC{% endif %} LIMIT :most
   ) AS m ON true
- WHERE s.tenant_id = :tenant AND s.session_id = :session
  ORDER BY m.sequence {% if newest %}DESC{% endif %}
 
 -- name: window
 -- in: session text, most_tokens bigint, most bigint
 SELECT m.sequence, m.role, m.content, m.tokens, m.idempotency_key, m.metadata, m.created_at
-  FROM {{ schema }}.sessions AS s
+  FROM (SELECT thread_id FROM {{ schema }}.sessions
+         WHERE tenant_id = :tenant AND session_id = :session LIMIT 1) AS s
   LEFT JOIN LATERAL (
     SELECT y.*, sum(y.weight) OVER (ORDER BY y.sequence DESC) AS total FROM (
         SELECT x.* FROM (
@@ -312,15 +314,14 @@ SELECT m.sequence, m.role, m.content, m.tokens, m.idempotency_key, m.metadata, m
         ) AS x ORDER BY x.sequence DESC LIMIT :most
     ) AS y
   ) AS m ON m.total <= :most_tokens
- WHERE s.tenant_id = :tenant AND s.session_id = :session
  ORDER BY m.sequence
 
 -- name: count
 -- in: session text, role text
 SELECT CASE WHEN :role IS NULL THEN s.message_count ELSE (
     SELECT count(*) FROM (
-    SELECT s.thread_id, 9223372036854775807 AS through FROM {{ schema }}.sessions AS s
-     WHERE s.tenant_id = :tenant AND s.session_id = :session AND s.thread_id IS NOT NULL
+    (SELECT s.thread_id, 9223372036854775807 AS through FROM {{ schema }}.sessions AS s
+      WHERE s.tenant_id = :tenant AND s.session_id = :session AND s.thread_id IS NOT NULL LIMIT 1)
     UNION ALL
     SELECT a.thread_id, a.through FROM {{ schema }}.session_ancestry AS a
      WHERE a.tenant_id = :tenant AND a.session_id = :session
@@ -337,7 +338,7 @@ SELECT 1 FROM {{ schema }}.sessions WHERE tenant_id = :tenant AND session_id = :
 -- in: session text, at bigint, new_session text, data jsonb, metadata jsonb, ttl float8, expires_at timestamptz
 WITH source AS (
     SELECT s.*, coalesce(:at, s.last_sequence) AS at FROM {{ schema }}.sessions AS s
-     WHERE s.tenant_id = :tenant AND s.session_id = :session
+     WHERE s.tenant_id = :tenant AND s.session_id = :session LIMIT 1
 ), family AS (
     SELECT s.thread_id, s.at AS through FROM source AS s WHERE s.thread_id IS NOT NULL
     UNION ALL
@@ -371,10 +372,10 @@ SELECT f.last_sequence, s.session_id, s.session_data, s.metadata,
 WITH found AS (
     SELECT CASE WHEN s.status = 'active' AND s.expires_at <= statement_timestamp() THEN 'expired' ELSE s.status END AS status,
            s.thread_id
-      FROM {{ schema }}.sessions AS s WHERE s.tenant_id = :tenant AND s.session_id = :session
+      FROM {{ schema }}.sessions AS s WHERE s.tenant_id = :tenant AND s.session_id = :session LIMIT 1
 ), family AS (
-    SELECT s.thread_id, 9223372036854775807 AS through FROM {{ schema }}.sessions AS s
-     WHERE s.tenant_id = :tenant AND s.session_id = :session AND s.thread_id IS NOT NULL
+    (SELECT s.thread_id, 9223372036854775807 AS through FROM {{ schema }}.sessions AS s
+      WHERE s.tenant_id = :tenant AND s.session_id = :session AND s.thread_id IS NOT NULL LIMIT 1)
     UNION ALL
     SELECT a.thread_id, a.through FROM {{ schema }}.session_ancestry AS a
      WHERE a.tenant_id = :tenant AND a.session_id = :session

@@ -1,3 +1,4 @@
+-- `LIMIT 1` beside a whole primary key tells the planner, who has no statistics of it, that there is one row.
 -- Each write first locks the row and reads what decides (`found`), then changes it if that holds; the caller is told
 -- what was found, so that a refusal says why. Rows that come back: what was found, then the workflow if it was written.
 
@@ -5,7 +6,7 @@
 -- in: workflow text, state jsonb, name text, step bigint, status text, sources text[], expected bigint, token bigint
 WITH found AS (
     SELECT w.status, w.data_version, w.fencing_token, w.lease_owner, coalesce(:status, w.status) AS next
-      FROM {{ schema }}.workflow_states AS w WHERE w.tenant_id = :tenant AND w.workflow_id = :workflow FOR UPDATE
+      FROM {{ schema }}.workflow_states AS w WHERE w.tenant_id = :tenant AND w.workflow_id = :workflow LIMIT 1 FOR UPDATE
 ), changed AS (
     UPDATE {{ schema }}.workflow_states AS w
        SET state_data = :state, workflow_name = coalesce(:name, w.workflow_name),
@@ -58,7 +59,7 @@ DELETE FROM {{ schema }}.workflow_states WHERE tenant_id = :tenant AND workflow_
 -- in: workflow text, status text, sources text[], stay boolean, error jsonb, expected bigint, token bigint
 WITH found AS (
     SELECT w.* FROM {{ schema }}.workflow_states AS w
-     WHERE w.tenant_id = :tenant AND w.workflow_id = :workflow FOR UPDATE
+     WHERE w.tenant_id = :tenant AND w.workflow_id = :workflow LIMIT 1 FOR UPDATE
 ), changed AS (
     UPDATE {{ schema }}.workflow_states AS w
        SET status = :status, error = coalesce(:error, w.error), data_version = w.data_version + 1, last_updated = now(),
@@ -93,7 +94,7 @@ SELECT f.status, f.data_version, f.fencing_token, f.lease_owner, w.workflow_id, 
 -- in: workflow text, step text, output jsonb, state jsonb, token bigint
 WITH found AS (
     SELECT w.status, w.data_version, w.fencing_token, w.lease_owner FROM {{ schema }}.workflow_states AS w
-     WHERE w.tenant_id = :tenant AND w.workflow_id = :workflow FOR UPDATE
+     WHERE w.tenant_id = :tenant AND w.workflow_id = :workflow LIMIT 1 FOR UPDATE
 ), known AS (
     SELECT s.step, s.position, s.output, s.completed_at FROM {{ schema }}.workflow_steps AS s, found AS f
      WHERE s.tenant_id = :tenant AND s.workflow_id = :workflow AND s.step = :step AND f.status = 'running'
@@ -139,7 +140,7 @@ SELECT workflow_id, workflow_name, state_data, current_step, status, steps_compl
 -- in: workflow text, owner text, seconds float8
 WITH found AS (
     SELECT w.status, w.lease_owner, w.lease_expires_at, w.fencing_token FROM {{ schema }}.workflow_states AS w
-     WHERE w.tenant_id = :tenant AND w.workflow_id = :workflow FOR UPDATE
+     WHERE w.tenant_id = :tenant AND w.workflow_id = :workflow LIMIT 1 FOR UPDATE
 ), changed AS (
     UPDATE {{ schema }}.workflow_states AS w
        SET lease_owner = :owner, lease_seconds = :seconds, fencing_token = w.fencing_token + 1,
@@ -158,7 +159,7 @@ SELECT f.status, f.lease_owner, f.lease_expires_at, f.fencing_token, w.workflow_
 -- in: workflow text, token bigint, seconds float8
 WITH found AS (
     SELECT w.fencing_token, w.lease_owner, w.lease_seconds FROM {{ schema }}.workflow_states AS w
-     WHERE w.tenant_id = :tenant AND w.workflow_id = :workflow FOR UPDATE
+     WHERE w.tenant_id = :tenant AND w.workflow_id = :workflow LIMIT 1 FOR UPDATE
 ), changed AS (
     UPDATE {{ schema }}.workflow_states AS w
        SET lease_seconds = coalesce(:seconds, w.lease_seconds),
