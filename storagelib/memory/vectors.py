@@ -29,6 +29,7 @@ from storagelib.components.vectors import (
     match_of,
     vector_of,
 )
+from storagelib.documents import Document
 from storagelib.errors import AlreadyExists
 from storagelib.limits import INTEGER_MAX
 from storagelib.memory.engine import MemorySpace, Row, Table
@@ -45,6 +46,8 @@ class _Rows:
     rows: list[Row]
     ids: list[str]
     matrix: Floats
+    metadata: list[Document] | None = None
+    """The rows' metadata, read when the first filter asks for it."""
 
 
 class MemoryVectors:
@@ -243,7 +246,7 @@ class MemoryVectors:
             )
 
     def _meant(self, dimension: int, where: Where) -> list[Row]:
-        return [row for row in self._table(dimension).rows.values() if _matches(row, where)]
+        return [row for row in self._table(dimension).rows.values() if _matches(row, None, where)]
 
     def _matrix(self, dimension: int, where: Where) -> _Rows:
         rows = list(self._table(dimension).rows.values())
@@ -254,17 +257,22 @@ class MemoryVectors:
             kept = self._kept[dimension] = _Rows(rows, [row["id"] for row in rows], matrix)
         if where == Where():
             return kept
-        chosen = [place for place, row in enumerate(rows) if _matches(row, where)]
+        if where.filter is not None and kept.metadata is None:
+            kept.metadata = [documents.decode(row["metadata"]) for row in rows]
+        metadata: Iterable[Document | None] = kept.metadata or [None] * len(rows)
+        chosen = [place for place, row in enumerate(zip(rows, metadata, strict=True)) if _matches(*row, where)]
         return _Rows([rows[place] for place in chosen], [kept.ids[place] for place in chosen], kept.matrix[chosen])
 
 
-def _matches(row: Row, where: Where) -> bool:
+def _matches(row: Row, metadata: Document | None, where: Where) -> bool:
     scope = row["scope"]
     if where.scopes is not None and scope not in where.scopes:
         return False
     if where.scope_prefix is not None and not scope.startswith(where.scope_prefix):
         return False
-    return where.filter is None or filters.matches(where.filter, documents.decode(row["metadata"]))
+    if where.filter is None:
+        return True
+    return filters.matches(where.filter, documents.decode(row["metadata"]) if metadata is None else metadata)
 
 
 def _columns(row: Row) -> tuple[Any, ...]:
