@@ -61,10 +61,11 @@ def test_manifests_have_no_faults(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "block", [pytest.param(block, id=block.id) for block in blocks("python") if block.mark != "no-run"]
+    "block", [pytest.param(block, id=block.id) for block in blocks("python") if block.mark not in ("no-run", "file")]
 )
-def test_python_runs(block: Block) -> None:
-    """A Python block runs to its end, its assertions included."""
+def test_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Python block runs to its end, its assertions included, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
     exec(compile(block.text, block.id, "exec"), {"__name__": "example"})
 
 
