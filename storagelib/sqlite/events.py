@@ -41,7 +41,8 @@ ON CONFLICT (tenant_id) DO UPDATE SET n = old.n + :count, at = max(:now, old.at 
 RETURNING n, at"""
 _GROW = """
 INSERT INTO event_streams AS old (tenant_id, stream, head, created_at) VALUES (?, ?, ?, ?)
-ON CONFLICT (tenant_id, stream) DO UPDATE SET head = old.head + excluded.head"""
+ON CONFLICT (tenant_id, stream) DO UPDATE SET head = old.head + excluded.head
+RETURNING head"""
 _INSERT = f"INSERT INTO event_log (tenant_id, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _REMEMBER = """
 INSERT INTO event_ids (tenant_id, event_id, stream, sequence, position, timestamp) VALUES (?, ?, ?, ?, ?, ?)"""
@@ -89,14 +90,18 @@ class SqliteEvents(SqliteStore):
         if first is not None:
             return first
         counts, numbers = numbered(drafts)
-        names = documents.encode(list(counts))
-        before = dict.fromkeys(counts, 0) | dict(database.execute(_HEADS, (self.tenant_id, names)))
-        if any(before[stream] != head for stream, head in expected.items()):
-            return {stream: before[stream] for stream in expected}
+        if expected:
+            names = documents.encode(list(expected))
+            heads = dict.fromkeys(expected, 0) | dict(database.execute(_HEADS, (self.tenant_id, names)))
+            if heads != expected:
+                return heads
         ticked = {"tenant": self.tenant_id, "count": len(drafts), "now": self.engine.now()}
         n, at = database.execute(_TICK, ticked).fetchone()
         position, time = n - len(drafts) + 1, at - len(drafts) + 1
-        database.executemany(_GROW, [(self.tenant_id, stream, count, time) for stream, count in counts.items()])
+        before = {
+            stream: database.execute(_GROW, (self.tenant_id, stream, count, time)).fetchone()[0] - count
+            for stream, count in counts.items()
+        }
         appended = [
             Appended(
                 draft.event_id,

@@ -51,10 +51,11 @@ clock AS (
 SELECT head.head, clock.n, clock.at FROM clock, head
 
 -- `members` has for each event the place of its stream in `streams`, `numbers` its place among the events of its stream.
+-- What is the same for all events comes once (`one_type` …), and its array is empty.
 -- An expectation of -1 is none. One that fails only because its stream was made meanwhile breaks the check on heads, so
 -- that nothing is written either.
 -- name: append_many
--- in: total bigint, streams text[], counts bigint[], expected bigint[], event_ids uuid[], given boolean[], types text[], correlations text[], members bigint[], numbers bigint[], occurred timestamptz[], languages text[], payloads jsonb[]
+-- in: total bigint, streams text[], counts bigint[], expected bigint[], event_ids uuid[], given boolean[], one_type text, types text[], one_correlation text, correlations text[], members bigint[], numbers bigint[], occurred timestamptz[], one_language text, languages text[], payloads jsonb[]
 WITH wanted AS MATERIALIZED (
     SELECT w.stream, w.added, w.expected, w.member
       FROM unnest(:streams, :counts, :expected) WITH ORDINALITY AS w (stream, added, expected, member)
@@ -97,27 +98,29 @@ WITH wanted AS MATERIALIZED (
 {% endif %}
     RETURNING stream, head
 ), starts AS MATERIALIZED (
-    SELECT w.member, h.head - w.added AS before FROM heads AS h JOIN wanted AS w ON w.stream = h.stream
+    SELECT w.member, w.stream, h.head - w.added AS before FROM heads AS h JOIN wanted AS w ON w.stream = h.stream
 ), written AS (
     INSERT INTO {{ schema }}.event_log
         (tenant_id, event_id, event_type, correlation_id, stream, sequence, position, timestamp, occurred_at, language,
          payload)
-    SELECT :tenant, e.event_id, e.event_type, e.correlation_id, (:streams)[e.member], s.before + e.number,
-           clock.n + e.place, clock.at + (e.place - 1) * interval '1 microsecond',
-           coalesce(e.occurred_at, clock.at + (e.place - 1) * interval '1 microsecond'), e.language, e.payload
+    SELECT :tenant, e.event_id, coalesce(:one_type, e.event_type), coalesce(:one_correlation, e.correlation_id), s.stream,
+           s.before + coalesce(e.number, e.place), clock.n + e.place,
+           clock.at + (e.place - 1) * interval '1 microsecond',
+           coalesce(e.occurred_at, clock.at + (e.place - 1) * interval '1 microsecond'),
+           coalesce(:one_language, e.language), e.payload
       FROM unnest(:event_ids, :types, :correlations, :members, :numbers, :occurred, :languages, :payloads)
                WITH ORDINALITY
                AS e (event_id, event_type, correlation_id, member, number, occurred_at, language, payload, place)
-      JOIN starts AS s ON s.member = e.member
+      JOIN starts AS s ON s.member = coalesce(e.member, 1)
      CROSS JOIN clock
 )
 {% if keyed %}
 , remembered AS (
     INSERT INTO {{ schema }}.event_ids (tenant_id, event_id, stream, sequence, position, timestamp)
-    SELECT :tenant, e.event_id, (:streams)[e.member], s.before + e.number, clock.n + e.place,
+    SELECT :tenant, e.event_id, s.stream, s.before + coalesce(e.number, e.place), clock.n + e.place,
            clock.at + (e.place - 1) * interval '1 microsecond'
       FROM unnest(:event_ids, :given, :members, :numbers) WITH ORDINALITY AS e (event_id, given, member, number, place)
-      JOIN starts AS s ON s.member = e.member
+      JOIN starts AS s ON s.member = coalesce(e.member, 1)
      CROSS JOIN clock
      WHERE e.given
 )

@@ -158,8 +158,12 @@ class AsyncPostgresEvents:
 
     async def _many(self, drafts: list[Draft], expected: dict[str, int]) -> list[Appended] | None:
         counts, numbers = numbered(drafts)
-        members = {stream: place for place, stream in enumerate(counts, 1)}
         keyed = any(draft.given for draft in drafts)
+        one_type, types = _once([draft.event_type for draft in drafts])
+        one_correlation, correlations = _once([draft.correlation_id for draft in drafts])
+        one_language, languages = _once([draft.language for draft in drafts])
+        several = len(counts) > 1
+        members = {stream: place for place, stream in enumerate(counts, 1)}
         rows = await self._database.fetch(
             _APPEND_MANY[bool(expected), keyed],
             total=len(drafts),
@@ -168,12 +172,15 @@ class AsyncPostgresEvents:
             expected=[expected.get(stream, -1) for stream in counts],
             event_ids=[draft.event_id for draft in drafts],
             given=[draft.given for draft in drafts] if keyed else [],
-            types=[draft.event_type for draft in drafts],
-            correlations=[draft.correlation_id for draft in drafts],
-            members=[members[draft.stream] for draft in drafts],
-            numbers=numbers,
-            occurred=[draft.occurred_at for draft in drafts],
-            languages=[draft.language for draft in drafts],
+            one_type=one_type,
+            types=types,
+            one_correlation=one_correlation,
+            correlations=correlations,
+            members=[members[draft.stream] for draft in drafts] if several else [],
+            numbers=numbers if several else [],
+            occurred=[draft.occurred_at for draft in drafts] if any(draft.occurred_at for draft in drafts) else [],
+            one_language=one_language,
+            languages=languages,
             payloads=[draft.payload for draft in drafts],
         )
         if not rows:
@@ -203,6 +210,11 @@ class AsyncPostgresEvents:
         )
         found: dict[UUID, Appended] = {row[0]: Appended(*row) for row in known}
         return first_results(drafts, found), dict.fromkeys(expected, 0) | dict(heads)
+
+
+def _once(values: list[str]) -> tuple[str | None, list[str]]:
+    """Return what all values are, or all of them."""
+    return (values[0], []) if values.count(values[0]) == len(values) else (None, values)
 
 
 def _selected(selection: Selection, after: Place | None, limit: int) -> tuple[Query, dict[str, Any]]:
