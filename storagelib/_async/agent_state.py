@@ -45,7 +45,9 @@ _TYPE_MAX: Final = 100
 _PHASE_MAX: Final = 100
 _PHASES_MAX: Final = 1000
 _REMEMBERED_AGENTS: Final = 64
-_REMEMBERED_BYTES: Final = 16 << 20
+_REMEMBERED_BYTES: Final = 64 << 20
+# What a state takes as Python objects, in sizes of its text.
+_TREE_SIZE: Final = 6
 
 
 class AsyncAgentStateBackend(AsyncAgentThreadsBackend, Protocol):
@@ -126,7 +128,7 @@ class AsyncAgentState:
     """The states of one tenant's agents: ids of 1 to 255 characters, types of 1 to 100, states of up to 64 MiB as JSON.
 
     Every save makes a version, counted from 1. The latest is kept whole; each older one as what leads back to it, in
-    full at least every 32 versions. The handle remembers what it saved or loaded last (at most 64 agents, 16 MiB), so
+    full at least every 32 versions. The handle remembers what it saved or loaded last (at most 64 agents, 64 MiB), so
     that a save in the usual loop of load, work, save needs no second round trip to know what changed; without that
     memory the older version is kept in full, which costs bytes and changes nothing else.
     """
@@ -173,7 +175,7 @@ class AsyncAgentState:
             expected,
             self._past(agent_id, value),
         )
-        return await self._saved(new)
+        return await self._saved(new, value)
 
     async def load(self, agent_id: str, *, version: int | None = None) -> AgentRecord:
         """Return the latest version, or an older one that is still kept.
@@ -197,7 +199,7 @@ class AsyncAgentState:
             return None
         head, text = current
         state, kept = verified(text, head.checksum)
-        self._memory.put(agent_id, (head.version, head.checksum, kept), len(kept))
+        self._memory.put(agent_id, (head.version, head.checksum, kept, None), len(kept))
         return record_of(head, state)
 
     async def load_checkpoint(self, agent_id: str, label: str) -> AgentRecord:
@@ -315,7 +317,7 @@ class AsyncAgentState:
             self._past(agent_id, found.state),
             restores=True,
         )
-        return await self._saved(new)
+        return await self._saved(new, found.state)
 
     async def delete(self, agent_id: str) -> bool:
         """Remove an agent's state, versions and checkpoints; tell whether it was there."""
@@ -388,10 +390,11 @@ class AsyncAgentState:
             raise NotFound(f"the agent has no checkpoint {label!r}")
         return version
 
-    async def _saved(self, new: NewState) -> int:
+    async def _saved(self, new: NewState, value: Json) -> int:
         result = await self._backend.save(new)
         if result.version is not None:
-            self._memory.put(new.agent_id, (result.version, new.checksum, new.text), len(new.text))
+            size = len(new.text) * _TREE_SIZE
+            self._memory.put(new.agent_id, (result.version, new.checksum, new.text, value), size)
             return result.version
         self._memory.forget(new.agent_id)
         if not result.allowed:
@@ -408,8 +411,10 @@ class AsyncAgentState:
         remembered = self._memory.get(agent_id)
         if remembered is None:
             return None
-        version, checksum, text = remembered
-        return past_of(checksum, version, documents.decode(text), text, value)
+        version, checksum, text, kept = remembered
+        # What was loaded is the caller's now and may be changed; what was saved is a copy of the caller's.
+        old = documents.decode(text) if kept is None else kept
+        return past_of(checksum, version, old, text, value)
 
 
 def _agent_id(agent_id: str) -> str:

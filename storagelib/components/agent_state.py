@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import marshal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -56,6 +57,8 @@ SNAPSHOT_EVERY: Final = 32
 
 # JSON text never begins with this, so that compressed and plain content cannot be confused.
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+# The last version of the form that depends on nothing but the value.
+_MARSHAL_WITHOUT_REFERENCES: Final = 2
 # A delta may be longer than the document by what its own marks take.
 _CONTENT_MAX: Final = 2 * DOCUMENT_BYTES_MAX
 
@@ -213,8 +216,9 @@ def same(one: Json, other: Json) -> bool:
     if type(one) is not type(other):
         return False
     if isinstance(one, dict | list):
-        # The comparison is a quick no; only the texts tell 1 from 1.0 and from true.
-        return bool(one == other) and sorted_text(one) == sorted_text(other)
+        # The comparison is a quick no; only a form that has types tells 1 from 1.0 and from true. The first one is fast and
+        # differs where only the order of members does; the second one does not.
+        return one == other and (_typed(one) == _typed(other) or sorted_text(one) == sorted_text(other))
     return bool(one == other)
 
 
@@ -332,6 +336,10 @@ def _verify(value: Json, checksum: str) -> str:
     if checksum_of(text) != checksum:
         raise Corrupted("the state is damaged: its checksum differs from what was written")
     return text
+
+
+def _typed(value: Json) -> bytes:
+    return marshal.dumps(value, _MARSHAL_WITHOUT_REFERENCES)
 
 
 def _object_delta(old: dict[str, Json], new: dict[str, Json]) -> Delta:
