@@ -229,11 +229,11 @@ WITH found AS (
      WHERE a.tenant_id = :tenant AND a.session_id = :session
 ), known AS (
     SELECT g.place, m.sequence, m.role, m.content, m.tokens, m.idempotency_key, m.metadata, m.created_at
-      FROM given AS g CROSS JOIN family AS f CROSS JOIN LATERAL (
+      FROM family AS f CROSS JOIN LATERAL (
         SELECT * FROM {{ schema }}.session_messages AS n
-         WHERE n.tenant_id = :tenant AND n.thread_id = f.thread_id AND n.idempotency_key = g.idempotency_key
-           AND n.sequence <= f.through LIMIT 1
-      ) AS m
+         WHERE n.tenant_id = :tenant AND n.thread_id = f.thread_id AND n.idempotency_key = ANY (:keys)
+           AND n.sequence <= f.through OFFSET 0
+      ) AS m JOIN given AS g ON g.idempotency_key = m.idempotency_key
 ), fresh AS (
     SELECT g.*, row_number() OVER (ORDER BY g.place) AS number FROM given AS g
      WHERE NOT EXISTS (SELECT FROM known AS k WHERE k.place = g.place)
@@ -258,11 +258,13 @@ WITH found AS (
     RETURNING sequence, created_at
 )
 {% if keyed %}
-SELECT f.status, k.place, m.sequence, k.role, k.content, k.tokens, k.idempotency_key, k.metadata, m.created_at
+SELECT f.status, m.*
   FROM found AS f
-  LEFT JOIN (SELECT place, sequence, created_at FROM known UNION ALL SELECT NULL, sequence, created_at FROM written) AS m
-    ON true
-  LEFT JOIN known AS k ON k.place = m.place
+  LEFT JOIN (
+    SELECT k.place, k.sequence, k.role, k.content, k.tokens, k.idempotency_key, k.metadata, k.created_at FROM known AS k
+    UNION ALL
+    SELECT NULL, w.sequence, NULL, NULL, NULL, NULL, NULL, w.created_at FROM written AS w
+  ) AS m ON true
  ORDER BY m.sequence
 {% else %}
 SELECT f.status, NULL, m.sequence, NULL, NULL, NULL, NULL, NULL, m.created_at
