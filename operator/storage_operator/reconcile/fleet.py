@@ -31,6 +31,8 @@ class Tended:
     sound: bool = False
     measured_at: float | None = None
     expired_at: float | None = None
+    indexed_at: float | None = None
+    indexing: asyncio.Task[None] | None = field(default=None, repr=False)
     pending: dict[str, Credential] = field(default_factory=dict, repr=False)
     pooler_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 

@@ -1,4 +1,4 @@
-"""Work that belongs to a cluster and to no object: usage, retention, and sessions that break their limits.
+"""Work that belongs to a cluster and to no object: usage, retention, indexes, and sessions that break their limits.
 
 It runs beside the reconciles, for each cluster on its own, so that a slow or dead server delays nobody else's.
 """
@@ -11,6 +11,7 @@ import random
 import time
 from collections import Counter
 
+from storage_operator.adapters.postgres import vector_indexes
 from storage_operator.adapters.postgres.faults import DatabaseFault
 from storage_operator.adapters.postgres.retention import expire
 from storage_operator.adapters.postgres.usage import measure
@@ -48,9 +49,10 @@ class Housekeeper:
                         passes[tended.key] = asyncio.create_task(self._pass(tended), name=f"housekeeping {tended.key}")
                 await asyncio.sleep(PASS_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
         finally:
-            for each in passes.values():
+            indexing = [tended.indexing for tended in self._context.fleet.all() if tended.indexing is not None]
+            for each in (*passes.values(), *indexing):
                 each.cancel()
-            await asyncio.gather(*passes.values(), return_exceptions=True)
+            await asyncio.gather(*passes.values(), *indexing, return_exceptions=True)
 
     async def _pass(self, tended: Tended) -> None:
         """Look after one cluster; what its database answers wrongly must not end the others' housekeeping."""
@@ -68,6 +70,7 @@ class Housekeeper:
             await self._measure(tended)
             await self._expire(tended)
             await self._count(tended)
+            self._index(tended)
         except DatabaseFault as fault:
             logger.info("housekeeping of %s is put off: %s", tended.key, fault.reason)
         except ApiError as error:
@@ -91,6 +94,30 @@ class Housekeeper:
         tended.expired_at = now
         for table, rows in (await expire(tended.installation)).items():
             logger.info("retention of %s: %d rows of %s are gone", tended.key, rows, table)
+
+    def _index(self, tended: Tended) -> None:
+        """Begin a round over big tenants' vectors when its time has come; a build takes minutes, and no pass waits for it."""
+        now = time.monotonic()
+        interval = tended.spec.limits.usage_interval_seconds
+        if tended.indexing is not None and not tended.indexing.done():
+            return
+        if tended.indexed_at is not None and now - tended.indexed_at < interval:
+            return
+        tended.indexed_at = now
+        tended.indexing = asyncio.create_task(self._index_all(tended), name=f"vector indexes {tended.key}")
+
+    async def _index_all(self, tended: Tended) -> None:
+        try:
+            for wanted in await vector_indexes.grown(tended.installation):
+                report = await vector_indexes.tend(tended.installation, tended.conninfo, wanted)
+                for action in report.actions:
+                    logger.info("vectors of %s in %s: %s", wanted.tenant, tended.key, action)
+                for note in report.notes:
+                    logger.warning("vectors of %s in %s: %s", wanted.tenant, tended.key, note)
+        except DatabaseFault as fault:
+            logger.warning("indexes of vectors of %s are put off: %s", tended.key, fault)
+        except Exception:
+            logger.exception("looking after the indexes of vectors of %s failed", tended.key)
 
     async def _measure(self, tended: Tended) -> None:
         now = time.monotonic()
