@@ -29,15 +29,15 @@ SELECT t, 's' || n, '{}', CASE WHEN n % 10 = 0 THEN 'archived' WHEN n % 10 = 1 T
 INSERT INTO llmspell.session_messages
     (tenant_id, thread_id, sequence, position, role, content, weight, idempotency_key)
 SELECT s.tenant_id, s.thread_id, n, n, CASE WHEN n % 1000 = 0 THEN 'system' ELSE 'user' END, '"hello"', 100, 'k' || n
-  FROM llmspell.sessions AS s, generate_series(1, {many}) AS n WHERE s.session_id = 's7';
+  FROM llmspell.sessions AS s, generate_series(1, {many}) AS n WHERE s.session_id = 's7' AND s.tenant_id ^@ '{tenant}';
 INSERT INTO llmspell.session_messages (tenant_id, thread_id, sequence, position, role, content, weight)
 SELECT s.tenant_id, s.thread_id, n, n, 'user', '"hello"', 100
-  FROM llmspell.sessions AS s, generate_series(1, 20) AS n WHERE s.session_id <> 's7' AND right(s.session_id, 1) = '4';
-UPDATE llmspell.sessions SET last_sequence = {many}, message_count = {many} WHERE session_id = 's7';
+  FROM llmspell.sessions AS s, generate_series(1, 20) AS n WHERE s.tenant_id ^@ '{tenant}' AND right(s.session_id, 1) = '4';
+UPDATE llmspell.sessions SET last_sequence = {many}, message_count = {many} WHERE session_id = 's7' AND tenant_id ^@ '{tenant}';
 INSERT INTO llmspell.session_ancestry (tenant_id, session_id, thread_id, through)
-SELECT tenant_id, 's5', thread_id, 50000 FROM llmspell.sessions WHERE session_id = 's7';
+SELECT tenant_id, 's5', thread_id, 50000 FROM llmspell.sessions WHERE session_id = 's7' AND tenant_id ^@ '{tenant}';
 INSERT INTO llmspell.session_ancestry (tenant_id, session_id, thread_id, through)
-SELECT tenant_id, session_id, gen_random_uuid(), 10 FROM llmspell.sessions WHERE right(session_id, 1) = '4';
+SELECT tenant_id, session_id, gen_random_uuid(), 10 FROM llmspell.sessions WHERE right(session_id, 1) = '4' AND tenant_id ^@ '{tenant}';
 """
 ANY_MESSAGE = {"after": 0, "before": 2**63 - 1, "role": None}
 ANY_SESSION = {"status": None, "before": FOREVER - timedelta(days=1), "before_id": "", "most": 101}

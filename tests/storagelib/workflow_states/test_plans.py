@@ -32,10 +32,10 @@ SELECT t, 'w' || n, 'name' || n % 50, '{}', CASE WHEN n % 10 = 0 THEN 'pending' 
   FROM unnest(ARRAY['{tenant}', '{tenant}-other']) AS t, generate_series(1, {many}) AS n;
 INSERT INTO llmspell.workflow_steps (tenant_id, workflow_id, step, position, output)
 SELECT tenant_id, workflow_id, 'step' || n, n, '1' FROM llmspell.workflow_states, generate_series(1, 2) AS n
- WHERE right(workflow_id, 1) = '1';
+ WHERE right(workflow_id, 1) = '1' AND tenant_id ^@ '{tenant}';
 INSERT INTO llmspell.workflow_steps (tenant_id, workflow_id, step, position, output)
 SELECT tenant_id, 'w2', 'step' || n, n, '1' FROM llmspell.workflow_states, generate_series(1, {many}) AS n
- WHERE workflow_id = 'w2' AND tenant_id <> '{tenant}-other';
+ WHERE workflow_id = 'w2' AND tenant_id = '{tenant}';
 """
 SOON = datetime.now(UTC) + timedelta(days=1)
 NEWEST = {"since": LONG_AGO + timedelta(days=300_000), "until": SOON, "before": SOON, "before_id": "", "most": 101}
