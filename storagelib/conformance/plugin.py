@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from storagelib.conformance.subjects import Opening, SettableClock, Subject
 
 __all__ = ["clock", "model", "neighbour", "opening", "store", "tenant"]
 
+_PACKAGE = __name__.rpartition(".")[0]
 _STORE = re.compile(r"test_(\w+)\.py")
 
 
@@ -31,6 +33,14 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker."""
     config.addinivalue_line("markers", "settable_clock: moves the clock, which a server does not allow")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(name: str, obj: object) -> None:
+    """Let our tests run in whatever asyncio mode the project has that runs them."""
+    ours = str(getattr(obj, "__module__", "")).startswith(_PACKAGE)
+    if ours and name.startswith("test_") and inspect.iscoroutinefunction(obj):
+        pytest.mark.asyncio(obj)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
