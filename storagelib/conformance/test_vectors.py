@@ -145,6 +145,23 @@ async def test_many_are_inserted_or_none(tenant: Any) -> None:
     assert await tenant.vectors.insert_many([], np.empty((0, SIZE), np.float32)) == 0
 
 
+async def test_large_batches_are_one_transaction(tenant: Any) -> None:
+    """However many statements a backend needs, the last row's fault takes the first one back."""
+    count = 9_000
+    matrix, ids = drawn(count), [f"v{n}" for n in range(count)]
+    await tenant.vectors.insert(ids[-1], matrix[0], content="before")
+    with pytest.raises(AlreadyExists):
+        await tenant.vectors.insert_many(ids, matrix)
+    assert await tenant.vectors.count(dimension=SIZE) == 1
+    assert await tenant.vectors.upsert_many(ids, matrix, contents=[f"word{n}" for n in range(count)]) == count - 1
+    assert await tenant.vectors.count(dimension=SIZE) == count
+    found = await tenant.vectors.get_many(ids[::997], dimension=SIZE)
+    assert list(found) == ids[::997]
+    assert all(found[id_].embedding.tobytes() == matrix[int(id_[1:])].tobytes() for id_ in found)
+    assert (await tenant.vectors.get(ids[-1], dimension=SIZE)).content == f"word{count - 1}"
+    assert await tenant.vectors.delete_many(ids, dimension=SIZE) == count
+
+
 async def test_columns_hold_for_all_or_for_each(tenant: Any) -> None:
     """Scope, metadata and document are one for all rows, or one for each."""
     ids = ["a", "b"]
