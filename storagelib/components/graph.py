@@ -22,7 +22,7 @@ from storagelib.clocks import FOREVER
 from storagelib.documents import Json
 from storagelib.errors import InvalidInput
 from storagelib.filters import Filter
-from storagelib.limits import DIMENSION_MAX, INTEGER_MAX
+from storagelib.limits import DIMENSION_MAX, INTEGER_MAX, NAME_MAX
 
 __all__ = [
     "CURRENT",
@@ -63,6 +63,7 @@ __all__ = [
     "embedding_hash",
     "entity",
     "erased_hash",
+    "prefix_end",
     "relationship",
     "revised",
 ]
@@ -433,6 +434,9 @@ RANKS: Final[tuple[tuple[Literal["closed", "opened", "erased"], Kind], ...]] = (
     ("erased", "entity"),
 )
 """Within one transaction a copy ends versions first, and adds entities before what leads to them."""
+_LAST_LETTER: Final = "\U0010ffff"
+_SURROGATES_FROM: Final = 0xD800
+_AFTER_SURROGATES: Final = "\ue000"
 _LAST_ID: Final = UUID(int=2**128 - 1)
 
 
@@ -555,6 +559,21 @@ def embedding_bytes(name: str, value: object) -> bytes:
 def embedding_hash(embedding: bytes | None) -> bytes | None:
     """Return the name under which an embedding is kept."""
     return None if embedding is None else sha256(embedding).digest()
+
+
+def prefix_end(prefix: str) -> str:
+    """Return the least text after all that begin with a prefix, in the order of code points.
+
+    >>> prefix_end("ab")
+    'ac'
+    """
+    kept = prefix.rstrip(_LAST_LETTER)
+    if not kept:
+        # Longer than any name made of nothing but the last letter.
+        return _LAST_LETTER * (NAME_MAX + 1)
+    following = ord(kept[-1]) + 1
+    # What follows are surrogates, which are no letters.
+    return kept[:-1] + (_AFTER_SURROGATES if following == _SURROGATES_FROM else chr(following))
 
 
 def erased_hash(entity_id: UUID) -> bytes:

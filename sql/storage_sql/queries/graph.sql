@@ -268,7 +268,7 @@ SELECT v.relationship_id, v.from_entity, v.to_entity, v.relationship_type, v.pro
  ORDER BY v.valid_time_start LIMIT :most
 
 -- name: query
--- in: valid_from timestamptz, valid_to timestamptz, recorded_from timestamptz, recorded_to timestamptz, type text, name text, prefix text, id uuid, tx bigint, start timestamptz, most bigint
+-- in: valid_from timestamptz, valid_to timestamptz, recorded_from timestamptz, recorded_to timestamptz, type text, name text, prefix text, ending text, id uuid, tx bigint, start timestamptz, most bigint
 SELECT v.entity_id, v.entity_type, v.name, v.properties, v.valid_time_start, v.valid_time_end, v.tx_from, v.tx_to,
        v.transaction_time_start, v.transaction_time_end, v.embedding_hash
   FROM {{ schema }}.entities AS v
@@ -276,7 +276,7 @@ SELECT v.entity_id, v.entity_type, v.name, v.properties, v.valid_time_start, v.v
    AND (v.entity_id, v.tx_from, v.valid_time_start) > (:id, :tx, :start)
 {% if typed %}   AND v.entity_type = :type{% endif %}
 {% if named %}   AND v.name = :name{% endif %}
-{% if prefixed %}   AND v.name ^@ :prefix{% endif %}
+{% if prefixed %}   AND v.name >= :prefix AND v.name < :ending{% endif %}
    AND v.valid_time_end > coalesce(:valid_from, '-infinity') AND v.valid_time_start < coalesce(:valid_to, 'infinity')
    AND v.transaction_time_end > coalesce(:recorded_from, '-infinity')
    AND v.transaction_time_start < coalesce(:recorded_to, 'infinity')
@@ -364,6 +364,8 @@ SELECT f.id, l.far, l.edge
 {% endif %}
 {% if fanned %}
     ORDER BY type, start, edge LIMIT :fanout
+{% else %}
+    OFFSET 0
 {% endif %}
 ) AS l
  WHERE (SELECT true FROM {{ schema }}.entities AS e
@@ -376,7 +378,7 @@ SELECT f.id, l.far, l.edge
         LIMIT 1)
 
 -- One row a depth, holding in step what was come to (`nodes`), from where, and over what; `seen` is everything before.
--- Every look-up is by index and entity: without statistics a join would read whole tables.
+-- Every look-up is by index and entity: without statistics a join would read whole tables, which OFFSET 0 keeps off.
 -- name: traverse
 -- in: begin uuid, types text[], fanout bigint, depth bigint, most bigint, valid timestamptz, tx bigint, at timestamptz
 WITH RECURSIVE moment AS MATERIALIZED (
@@ -428,6 +430,8 @@ WITH RECURSIVE moment AS MATERIALIZED (
 {% endif %}
 {% if fanned %}
                     ORDER BY type, start, edge LIMIT :fanout
+{% else %}
+                    OFFSET 0
 {% endif %}
                  ) AS l
                  WHERE NOT EXISTS (SELECT FROM unnest(w.seen) AS s (id) WHERE s.id = l.far)
@@ -476,7 +480,7 @@ SELECT w.depth, n.near,
  ORDER BY w.depth, n.id
 
 -- name: search
--- in: type text, name text, prefix text, id uuid, name_after text, most bigint, valid timestamptz, tx bigint, at timestamptz
+-- in: type text, name text, prefix text, ending text, id uuid, name_after text, most bigint, valid timestamptz, tx bigint, at timestamptz
 WITH moment AS MATERIALIZED (
     SELECT coalesce(:valid, greatest(clock_timestamp(), (
         SELECT c.at FROM {{ schema }}.tenant_clock AS c WHERE c.tenant_id = :tenant))) AS at
@@ -487,7 +491,7 @@ SELECT v.entity_id, v.entity_type, v.name, v.properties, v.valid_time_start, v.v
  WHERE v.tenant_id = :tenant
 {% if typed %}   AND v.entity_type = :type{% endif %}
 {% if named %}   AND v.name = :name{% endif %}
-{% if prefixed %}   AND v.name ^@ :prefix{% endif %}
+{% if prefixed %}   AND v.name >= :prefix AND v.name < :ending{% endif %}
 {% if later and prefixed %}   AND (v.name, v.entity_id) > (:name_after, :id)
 {% elif later %}   AND v.entity_id > :id{% endif %}
    AND {% if counted %}v.tx_from <= :tx AND v.tx_to > :tx

@@ -36,6 +36,7 @@ from storagelib.components.graph import (
     arm_start,
     embedding_hash,
     entity,
+    prefix_end,
     relationship,
 )
 
@@ -156,6 +157,7 @@ class AsyncPostgresGraph:
             type=wanted.type,
             name=wanted.name,
             prefix=wanted.prefix,
+            ending=None if wanted.prefix is None else prefix_end(wanted.prefix),
             id=subject,
             tx=tx,
             start=start,
@@ -205,6 +207,7 @@ class AsyncPostgresGraph:
             type=wanted.type,
             name=wanted.name,
             prefix=wanted.prefix,
+            ending=None if wanted.prefix is None else prefix_end(wanted.prefix),
             id=subject,
             name_after=name,
             most=limit,

@@ -37,6 +37,7 @@ from storagelib.components.graph import (
     arm_start,
     embedding_hash,
     entity,
+    prefix_end,
     relationship,
 )
 
@@ -155,6 +156,7 @@ class PostgresGraph:
             type=wanted.type,
             name=wanted.name,
             prefix=wanted.prefix,
+            ending=None if wanted.prefix is None else prefix_end(wanted.prefix),
             id=subject,
             tx=tx,
             start=start,
@@ -202,6 +204,7 @@ class PostgresGraph:
             type=wanted.type,
             name=wanted.name,
             prefix=wanted.prefix,
+            ending=None if wanted.prefix is None else prefix_end(wanted.prefix),
             id=subject,
             name_after=name,
             most=limit,

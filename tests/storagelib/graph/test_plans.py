@@ -1,0 +1,224 @@
+"""At 100,000 entities and 400,000 relationships every hot statement of the graph reads what it returns, by its index."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from storage_sql.queries import load
+from storagelib.clocks import LONG_AGO
+from tests.plugins.conformance import Tenants
+from tests.plugins.explained import plan_of
+
+QUERIES = load("graph")
+NODES, EDGES = 100_000, 400_000
+# Constraints and triggers are left out while the rows go in: what is measured here is reading.
+_FILL = """
+SET session_replication_role = replica;
+INSERT INTO llmspell.tenant_clock (tenant_id, n, at)
+SELECT t, 7, '2021-01-01' FROM unnest(ARRAY['{tenant}', '{tenant}-other']) AS t ON CONFLICT DO NOTHING;
+INSERT INTO llmspell.entities (tenant_id, entity_id, entity_type, name, properties, valid_time_start,
+                               transaction_time_start, transaction_time_end, tx_from, tx_to)
+SELECT t, md5('e' || n)::uuid, 'type' || n % 50, 'name ' || n, jsonb_build_object('n', n), '-infinity',
+       '2020-01-01'::timestamptz + v * interval '1 day',
+       CASE v WHEN 1 THEN '2020-01-03'::timestamptz ELSE 'infinity' END, v, CASE v WHEN 1 THEN 2 ELSE 9223372036854775807 END
+  FROM unnest(ARRAY['{tenant}', '{tenant}-other']) AS t, generate_series(1, {nodes}) AS n, generate_series(1, 2) AS v
+ WHERE v = 2 OR n % 10 = 0;
+INSERT INTO llmspell.relationships (tenant_id, relationship_id, from_entity, to_entity, relationship_type,
+                                    valid_time_start, transaction_time_start, tx_from)
+SELECT t, md5('r' || n)::uuid, md5('e' || (1 + n % {nodes}))::uuid,
+       md5('e' || (1 + (hashint8(n)::bigint & 2147483647) % {nodes}))::uuid,
+       'r' || n % 3, '-infinity', '2020-01-03', 2
+  FROM unnest(ARRAY['{tenant}', '{tenant}-other']) AS t, generate_series(1, {edges}) AS n;
+RESET session_replication_role;
+"""
+FIRST = UUID(int=0)
+NOW: dict[str, Any] = {"valid": None, "tx": None, "at": None}
+COUNTED: dict[str, Any] = {"valid": datetime(2020, 6, 1, tzinfo=UTC), "tx": 2, "at": None}
+TIMED: dict[str, Any] = {"valid": datetime(2020, 6, 1, tzinfo=UTC), "tx": None, "at": datetime(2020, 6, 1, tzinfo=UTC)}
+KNOWN: list[tuple[dict[str, bool], dict[str, Any]]] = [
+    ({"counted": False, "timed": False}, NOW),
+    ({"counted": True, "timed": False}, COUNTED),
+    ({"counted": False, "timed": True}, TIMED),
+]
+OUT = {"outward": True, "inward": False, "typed": False}
+BOTH = {"outward": True, "inward": True, "typed": True}
+ANY_TYPE = ["r0", "r1", "r2"]
+A_PLACE = {"type": "r0", "start": LONG_AGO, "id": FIRST, "types": ANY_TYPE}
+
+
+def subject(kind: str, number: int) -> UUID:
+    """Return the id of a row by its number."""
+    return UUID(hashlib.md5(f"{kind}{number}".encode(), usedforsecurity=False).hexdigest())
+
+
+ONE, EDGE = subject("e", 500), subject("r", 500)
+# Statement, flags, values, an index that must be used now and as of the past, how many rows its scans may look at.
+HOT: list[tuple[str, dict[str, bool], dict[str, Any], tuple[str, str], int]] = [
+    ("entities", {}, {"ids": [ONE]}, ("entities_current", "entities_pkey"), 10),
+    ("relationships", {}, {"ids": [EDGE]}, ("relationships_current", "relationships_pkey"), 10),
+    (
+        "neighbours",
+        {**OUT, "later": False},
+        {"subject": ONE, "most": 101, **A_PLACE},
+        ("relationships_current_from", "relationships_from"),
+        100,
+    ),
+    (
+        "neighbours",
+        {**BOTH, "later": True},
+        {"subject": ONE, "most": 101, **A_PLACE},
+        ("relationships_current_to", "relationships_to"),
+        200,
+    ),
+    (
+        "step",
+        {**BOTH, "fanned": False},
+        {"ids": [ONE, subject("e", 501)], "types": ANY_TYPE, "fanout": None},
+        ("relationships_current_from", "relationships_from"),
+        300,
+    ),
+    (
+        "traverse",
+        {**OUT, "fanned": False},
+        {"begin": ONE, "types": None, "fanout": None, "depth": 4, "most": 1001},
+        ("relationships_current_from", "relationships_from"),
+        6_000,
+    ),
+    (
+        "traverse",
+        {**BOTH, "fanned": True},
+        {"begin": ONE, "types": ANY_TYPE, "fanout": 3, "depth": 4, "most": 101},
+        ("relationships_current_to", "relationships_to"),
+        6_000,
+    ),
+    (
+        "entity_timeline",
+        {},
+        {"subject": ONE, "past": None, "most": 101},
+        ("entities_current", "entities_pkey"),
+        10,
+    ),
+]
+SEARCHES: list[tuple[dict[str, bool], dict[str, Any], str, int]] = [
+    (
+        {"typed": True, "named": False, "prefixed": False, "later": False},
+        {"type": "type7"},
+        "entities_current_type",
+        300,
+    ),
+    (
+        {"typed": False, "named": True, "prefixed": False, "later": False},
+        {"name": "name 77"},
+        "entities_current_name",
+        10,
+    ),
+    (
+        {"typed": False, "named": False, "prefixed": True, "later": False},
+        {"prefix": "name 77", "ending": "name 78"},
+        "entities_current_name",
+        300,
+    ),
+    (
+        {"typed": True, "named": False, "prefixed": False, "later": True},
+        {"type": "type7"},
+        "entities_current_type",
+        300,
+    ),
+    ({"typed": False, "named": False, "prefixed": False, "later": True}, {}, "entities_current", 300),
+]
+PLAIN: list[tuple[str, dict[str, Any], str, int]] = [
+    ("entity_history", {"subject": ONE, "tx": 0, "start": LONG_AGO, "most": 101}, "entities_pkey", 10),
+    ("relationship_history", {"subject": EDGE, "tx": 0, "start": LONG_AGO, "most": 101}, "relationships_pkey", 10),
+    ("entity_opened", {"tx": 1, "id": ONE, "start": LONG_AGO, "most": 101}, "entities_changes", 300),
+    ("relationship_opened", {"tx": 1, "id": ONE, "start": LONG_AGO, "most": 101}, "relationships_changes", 300),
+    ("entity_closed", {"tx": 1, "id": ONE, "start": LONG_AGO, "most": 101}, "entities_closed", 300),
+    ("relationship_closed", {"tx": 1, "id": ONE, "start": LONG_AGO, "most": 101}, "relationships_closed", 10),
+    ("why", {"subject": ONE, "past": 0, "most": 101}, "entities_pkey", 20),
+]
+
+
+@pytest.fixture(scope="module")
+def tenant(conformance_tenants: Tenants) -> str:
+    """Give a tenant with a large graph beside another one with the same."""
+    tenant = conformance_tenants.new("role")
+    fill = _FILL.replace("{tenant}", tenant).replace("{nodes}", str(NODES)).replace("{edges}", str(EDGES))
+    with closing(psycopg.connect(conformance_tenants.installation.superuser_dsn, autocommit=True)) as superuser:
+        superuser.execute(fill.encode())
+        superuser.execute("VACUUM ANALYZE")
+    return tenant
+
+
+@pytest.fixture
+def connection(conformance_tenants: Tenants, tenant: str) -> Iterator[psycopg.Connection[Any]]:
+    """Give a session of the tenant's own login."""
+    with closing(psycopg.connect(conformance_tenants.of(tenant).conninfo)) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("generic", [False, True], ids=["custom", "generic"])
+@pytest.mark.parametrize("known", [0, 1, 2], ids=["current", "by-counter", "by-time"])
+@pytest.mark.parametrize("case", HOT, ids=[f"{case[0]}-{number}" for number, case in enumerate(HOT)])
+def test_views_use_their_indexes(
+    connection: psycopg.Connection[Any], tenant: str, case: tuple[Any, ...], known: int, generic: bool
+) -> None:
+    """The partial indexes now, the others in the past; never a whole table, whatever the planner knows."""
+    name, marks, values, indexes, most = case
+    flags, point = KNOWN[known]
+    asked = {"tenant": tenant, **point, **values}
+    plan = plan_of(connection, "llmspell", QUERIES[name].variant(**flags, **marks), generic=generic, **asked)
+    assert indexes[known > 0] in plan.indexes(), plan.root
+    assert plan.scanned() <= {"tenant_clock"}, plan.root
+    assert plan.rows() <= most, (plan.rows(), plan.root)
+
+
+@pytest.mark.parametrize("generic", [False, True], ids=["custom", "generic"])
+@pytest.mark.parametrize("case", SEARCHES, ids=range(len(SEARCHES)))
+def test_searches_use_their_indexes(
+    connection: psycopg.Connection[Any], tenant: str, case: tuple[Any, ...], generic: bool
+) -> None:
+    """By type, name, prefix and id, a page is read and no more."""
+    marks, values, index, most = case
+    asked = {
+        "tenant": tenant,
+        **NOW,
+        "type": None,
+        "name": None,
+        "prefix": None,
+        "ending": None,
+        "name_after": None,
+        "id": FIRST,
+        "most": 101,
+    }
+    query = QUERIES["search"].variant(counted=False, timed=False, **marks)
+    plan = plan_of(connection, "llmspell", query, generic=generic, **{**asked, **values})
+    assert index in plan.indexes(), plan.root
+    assert plan.scanned() <= {"tenant_clock"}, plan.root
+    assert plan.rows() <= most, (plan.rows(), plan.root)
+
+
+@pytest.mark.parametrize("generic", [False, True], ids=["custom", "generic"])
+@pytest.mark.parametrize("case", PLAIN, ids=lambda case: str(case[0]))
+def test_looking_back_uses_its_indexes(
+    connection: psycopg.Connection[Any], tenant: str, case: tuple[Any, ...], generic: bool
+) -> None:
+    """History, changes and provenance read their own rows."""
+    name, values, index, most = case
+    plan = plan_of(connection, "llmspell", QUERIES[name], generic=generic, tenant=tenant, **values)
+    assert index in plan.indexes(), plan.root
+    assert plan.scanned() <= {"tenant_clock", "graph_transactions"}, plan.root
+    assert plan.rows() <= most, (plan.rows(), plan.root)
+
+
+def test_the_measure_can_fail(connection: psycopg.Connection[Any], tenant: str) -> None:
+    """A statement that reads everything is told as one that does."""
+    values = {"tx": 1, "id": FIRST, "start": LONG_AGO, "most": EDGES}
+    plan = plan_of(connection, "llmspell", QUERIES["relationship_opened"], tenant=tenant, **values)
+    assert plan.rows() >= EDGES
