@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -198,8 +199,12 @@ class AsyncAgentState:
             self._memory.forget(agent_id)
             return None
         head, text = current
+        known = self._memory.get(agent_id)
+        if known is not None and (known.version, known.checksum, known.raw) == (head.version, head.checksum, text):
+            # Byte for byte what was verified before.
+            return record_of(head, documents.decode(text))
         state, kept = verified(text, head.checksum)
-        self._memory.put(agent_id, (head.version, head.checksum, kept, None), len(kept))
+        self._memory.put(agent_id, _Known(head.version, head.checksum, kept, None, text), 2 * len(kept))
         return record_of(head, state)
 
     async def load_checkpoint(self, agent_id: str, label: str) -> AgentRecord:
@@ -393,8 +398,8 @@ class AsyncAgentState:
     async def _saved(self, new: NewState, value: Json) -> int:
         result = await self._backend.save(new)
         if result.version is not None:
-            size = len(new.text) * _TREE_SIZE
-            self._memory.put(new.agent_id, (result.version, new.checksum, new.text, value), size)
+            known = _Known(result.version, new.checksum, new.text, value, None)
+            self._memory.put(new.agent_id, known, len(new.text) * _TREE_SIZE)
             return result.version
         self._memory.forget(new.agent_id)
         if not result.allowed:
@@ -408,13 +413,23 @@ class AsyncAgentState:
         raise Conflict(f"the agent has version {result.found_version}, not {new.expected_version}")
 
     def _past(self, agent_id: str, value: Json) -> Past | None:
-        remembered = self._memory.get(agent_id)
-        if remembered is None:
+        known = self._memory.get(agent_id)
+        if known is None:
             return None
-        version, checksum, text, kept = remembered
         # What was loaded is the caller's now and may be changed; what was saved is a copy of the caller's.
-        old = documents.decode(text) if kept is None else kept
-        return past_of(checksum, version, old, text, value)
+        old = documents.decode(known.text) if known.value is None else known.value
+        return past_of(known.checksum, known.version, old, known.text, value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is remembered of an agent's latest version: its sorted text, and its value or the text that was read."""
+
+    version: int
+    checksum: str
+    text: str
+    value: Json
+    raw: str | bytes | None
 
 
 def _agent_id(agent_id: str) -> str:

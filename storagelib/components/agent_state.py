@@ -55,6 +55,7 @@ __all__ = [
 SNAPSHOT_EVERY: Final = 32
 """Every version whose number is a multiple of this is kept in full, so that no version is more than that far from one."""
 
+_SORTED: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
 # JSON text never begins with this, so that compressed and plain content cannot be confused.
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 # The last version of the form that depends on nothing but the value.
@@ -190,7 +191,7 @@ def sorted_text(value: Json) -> str:
     >>> sorted_text({"b": 1, "a": 1.0})
     '{"a":1.0,"b":1}'
     """
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
+    return _SORTED.encode(value)
 
 
 def checksum_of(text: str) -> str:
