@@ -529,11 +529,13 @@ async def test_concurrent_writers_leave_no_gap(tenant: Any) -> None:
     total = WRITERS * rounds * 2
 
     async def write(writer: int) -> None:
+        """Append one by one and in batches."""
         for number in range(rounds):
             await log.append("one", [writer, number], stream=f"s{number % 3}")
             await log.append_many([NewEvent("many", [writer, number], stream=f"s{writer % 3}")])
 
     async def watch(types: list[str], wanted: int) -> list[Event]:
+        """Subscribe until so many were seen."""
         seen: list[Event] = []
         async with aclosing(log.subscribe(types=types, batch=5, poll_seconds=0.001)) as events:
             async for event in events:
@@ -565,6 +567,7 @@ async def test_of_many_who_expect_the_same_one_wins(tenant: Any) -> None:
     wins: list[int] = []
 
     async def count(writer: int) -> None:
+        """Read, decide and append until three decisions stand."""
         done = 0
         while done < 3:
             head = await log.head("s")
@@ -637,6 +640,7 @@ async def test_random_operations_do_what_the_model_does(tenant: Any, model: Any,
     keys = [UUID(int=chance.getrandbits(128)) for _ in range(6)]
 
     def some() -> NewEvent:
+        """Make an event by chance."""
         return NewEvent(
             chance.choice("xyz"),
             chance.randrange(100),

@@ -368,6 +368,7 @@ async def test_a_function_redacts_too(tenant: Any) -> None:
     given = {"a": ["secret"]}
 
     def redact(part: str, value: Any) -> Any:
+        """Change a part."""
         if part == "input":
             value["a"][0] = "gone"
         return "short" if part == "output" else value
@@ -388,10 +389,12 @@ async def test_a_replay_that_does_the_same_differs_in_nothing(tenant: Any) -> No
     seen = []
 
     def twice(execution: Execution) -> dict[str, int]:
+        """Do what was recorded."""
         seen.append(execution.input["n"])
         return {"twice": 2 * execution.input["n"]}
 
     async def slowly(execution: Execution) -> dict[str, int]:
+        """Do it after a moment."""
         await asyncio.sleep(0)
         return twice(execution)
 
