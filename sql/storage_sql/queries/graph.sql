@@ -377,15 +377,16 @@ SELECT f.id, l.far, l.edge
           AND e.valid_time_end > (SELECT moment.at FROM moment)
         LIMIT 1)
 
--- One row a depth, holding in step what was come to (`nodes`), from where, and over what; `seen` is everything before.
+-- One row a depth, holding in step what was come to (`nodes`, and where their rows are), from where, and over which row;
+-- `seen` is everything before. A row is found by its place again, which no other statement can move under this snapshot.
 -- Every look-up is by index and entity: without statistics a join would read whole tables, which OFFSET 0 keeps off.
 -- name: traverse
 -- in: begin uuid, types text[], fanout bigint, depth bigint, most bigint, valid timestamptz, tx bigint, at timestamptz
 WITH RECURSIVE moment AS MATERIALIZED (
     SELECT coalesce(:valid, greatest(clock_timestamp(), (
         SELECT c.at FROM {{ schema }}.tenant_clock AS c WHERE c.tenant_id = :tenant))) AS at
-), walk (depth, nodes, froms, edges, seen) AS (
-    SELECT 0::bigint, ARRAY[v.entity_id], ARRAY[NULL::uuid], ARRAY[NULL::uuid], ARRAY[v.entity_id]
+), walk (depth, nodes, places, froms, edges, seen) AS (
+    SELECT 0::bigint, ARRAY[v.entity_id], ARRAY[v.ctid], ARRAY[NULL::uuid], ARRAY[NULL::tid], ARRAY[v.entity_id]
       FROM {{ schema }}.entities AS v
      WHERE v.tenant_id = :tenant AND v.entity_id = :begin
        AND {% if counted %}v.tx_from <= :tx AND v.tx_to > :tx
@@ -394,19 +395,20 @@ WITH RECURSIVE moment AS MATERIALIZED (
        AND v.valid_time_start <= (SELECT moment.at FROM moment)
        AND v.valid_time_end > (SELECT moment.at FROM moment)
     UNION ALL
-    SELECT w.depth + 1, next.nodes, next.froms, next.edges, w.seen || next.nodes
+    SELECT w.depth + 1, next.nodes, next.places, next.froms, next.edges, w.seen || next.nodes
       FROM walk AS w
      CROSS JOIN LATERAL (
-        SELECT array_agg(k.far ORDER BY k.far) AS nodes, array_agg(k.near ORDER BY k.far) AS froms,
-               array_agg(k.edge ORDER BY k.far) AS edges
+        SELECT array_agg(k.far) AS nodes, array_agg(k.place) AS places, array_agg(k.near) AS froms,
+               array_agg(k.over) AS edges
           FROM (
-            SELECT d.far, d.near, d.edge
+            SELECT d.far, e.place, d.near, d.over
               FROM (
-                SELECT DISTINCT ON (l.far) l.far, f.id AS near, l.edge
+                SELECT DISTINCT ON (l.far) l.far, f.id AS near, l.over
                   FROM unnest(w.nodes) AS f (id)
                  CROSS JOIN LATERAL (
 {% if outward %}
-                    SELECT r.to_entity AS far, r.relationship_id AS edge, r.relationship_type AS type, r.valid_time_start AS start
+                    SELECT r.to_entity AS far, r.relationship_id AS edge, r.ctid AS over, r.relationship_type AS type,
+                           r.valid_time_start AS start
                       FROM {{ schema }}.relationships AS r
                      WHERE r.tenant_id = :tenant AND r.from_entity = f.id{% if typed %} AND r.relationship_type = ANY (:types){% endif %}
                        AND {% if counted %}r.tx_from <= :tx AND r.tx_to > :tx
@@ -419,7 +421,8 @@ WITH RECURSIVE moment AS MATERIALIZED (
                     UNION ALL
 {% endif %}
 {% if inward %}
-                    SELECT r.from_entity AS far, r.relationship_id AS edge, r.relationship_type AS type, r.valid_time_start AS start
+                    SELECT r.from_entity AS far, r.relationship_id AS edge, r.ctid AS over, r.relationship_type AS type,
+                           r.valid_time_start AS start
                       FROM {{ schema }}.relationships AS r
                      WHERE r.tenant_id = :tenant AND r.to_entity = f.id{% if typed %} AND r.relationship_type = ANY (:types){% endif %}{% if outward %} AND r.from_entity <> r.to_entity{% endif %}
                        AND {% if counted %}r.tx_from <= :tx AND r.tx_to > :tx
@@ -437,14 +440,15 @@ WITH RECURSIVE moment AS MATERIALIZED (
                  WHERE NOT EXISTS (SELECT FROM unnest(w.seen) AS s (id) WHERE s.id = l.far)
                  ORDER BY l.far, l.edge
               ) AS d
-             WHERE (SELECT true FROM {{ schema }}.entities AS e
+             CROSS JOIN LATERAL (
+                    SELECT e.ctid AS place FROM {{ schema }}.entities AS e
                     WHERE e.tenant_id = :tenant AND e.entity_id = d.far
                       AND {% if counted %}e.tx_from <= :tx AND e.tx_to > :tx
                           {% elif timed %}e.transaction_time_start <= :at AND e.transaction_time_end > :at
                           {% else %}e.tx_to = 9223372036854775807{% endif %}
                       AND e.valid_time_start <= (SELECT moment.at FROM moment)
                       AND e.valid_time_end > (SELECT moment.at FROM moment)
-                    LIMIT 1)
+                    LIMIT 1) AS e
              ORDER BY d.far LIMIT :most + 1 - cardinality(w.seen)
           ) AS k
      ) AS next
@@ -456,26 +460,12 @@ SELECT w.depth, n.near,
        r.relationship_id, r.from_entity, r.to_entity, r.relationship_type, r.properties, r.valid_time_start,
        r.valid_time_end, r.tx_from, r.tx_to, r.transaction_time_start, r.transaction_time_end
   FROM walk AS w
- CROSS JOIN LATERAL unnest(w.nodes, w.froms, w.edges) AS n (id, near, edge)
+ CROSS JOIN LATERAL unnest(w.nodes, w.places, w.froms, w.edges) AS n (id, place, near, edge)
  CROSS JOIN LATERAL (
-    SELECT e.* FROM {{ schema }}.entities AS e
-     WHERE e.tenant_id = :tenant AND e.entity_id = n.id
-       AND {% if counted %}e.tx_from <= :tx AND e.tx_to > :tx
-           {% elif timed %}e.transaction_time_start <= :at AND e.transaction_time_end > :at
-           {% else %}e.tx_to = 9223372036854775807{% endif %}
-       AND e.valid_time_start <= (SELECT moment.at FROM moment)
-       AND e.valid_time_end > (SELECT moment.at FROM moment)
-     LIMIT 1
+    SELECT e.* FROM {{ schema }}.entities AS e WHERE e.tenant_id = :tenant AND e.ctid = n.place LIMIT 1
 ) AS e
   LEFT JOIN LATERAL (
-    SELECT r.* FROM {{ schema }}.relationships AS r
-     WHERE r.tenant_id = :tenant AND r.relationship_id = n.edge
-       AND {% if counted %}r.tx_from <= :tx AND r.tx_to > :tx
-           {% elif timed %}r.transaction_time_start <= :at AND r.transaction_time_end > :at
-           {% else %}r.tx_to = 9223372036854775807{% endif %}
-       AND r.valid_time_start <= (SELECT moment.at FROM moment)
-       AND r.valid_time_end > (SELECT moment.at FROM moment)
-     LIMIT 1
+    SELECT r.* FROM {{ schema }}.relationships AS r WHERE r.tenant_id = :tenant AND r.ctid = n.edge LIMIT 1
 ) AS r ON true
  ORDER BY w.depth, n.id
 
