@@ -19,6 +19,7 @@ from storage_operator.reconcile.fleet import Tended
 from storage_operator.reconcile.housekeeping import Housekeeper
 from storage_operator.resources.kinds import Kind
 from storage_operator.world import Key
+from storagelib import Credentials, Store, StoreConfig
 from tests.plugins.installation import Installation
 from tests.reconcile.stage import NAMESPACE, Stage, staged
 
@@ -129,6 +130,35 @@ async def test_retention_deletes_what_is_old(stage: Stage) -> None:
     assert await expire(stage.tended) == {"kv_store": 2}
     assert stage.superuser("SELECT count(*) FROM llmspell.kv_store WHERE tenant_id = 'aging'") == [(1,)]
     assert await expire(stage.tended) == {}
+
+
+async def test_retention_takes_what_hangs_on_it(stage: Stage) -> None:
+    """Old sessions go with their messages and old agents with their history; what is in use stays whole."""
+    key = await stage.ready("hanging")
+    await stage.run(stage.component("Sessions", retention={"maxAge": "1h"}))
+    await stage.run(stage.component("AgentState", retention={"maxAge": "1h"}))
+    credentials = Credentials.from_dsn(stage.dsn(key), tenant_id="hanging")
+    with Store.open(StoreConfig.from_credentials(credentials)) as store:
+        tenant = store.for_tenant("hanging")
+        for name in ("old", "young"):
+            tenant.sessions.create(name)
+            tenant.sessions.append(name, "user", "hello")
+            for version in range(3):
+                tenant.agent_state.save(name, {"n": version}, agent_type="helper")
+        for table, column, row in (
+            ("session_messages", "created_at", "true"),
+            ("sessions", "last_accessed_at", "session_id = 'old'"),
+            ("agent_state_history", "saved_at", "true"),
+            ("agent_states", "updated_at", "agent_id = 'old'"),
+        ):
+            stage.superuser(
+                f"UPDATE llmspell.{table} SET {column} = now() - interval '2 hours' WHERE {row} RETURNING 1"
+            )
+        gone = await expire(stage.tended)
+        assert gone == {"sessions": 1, "session_messages": 1, "agent_states": 1, "agent_state_history": 2}
+        assert [message.content for message in tenant.sessions.last("young")] == ["hello"]
+        assert tenant.agent_state.load("young", version=1).state == {"n": 0}
+        assert await expire(stage.tended) == {}
 
 
 async def test_housekeeping_wakes_whose_quota_flipped(stage: Stage) -> None:

@@ -7,11 +7,25 @@ from storage_sql.renderer import ident, render
 
 BATCH_ROWS = 5_000
 BATCHES_MAX = 200
+_NO_STATE = (
+    "NOT EXISTS (SELECT FROM {{ schema }}.agent_states AS s"
+    " WHERE s.tenant_id = {{ table }}.tenant_id AND s.agent_id = {{ table }}.agent_id)"
+)
+# A message outlives its session while a branch of it still shows the thread.
+_NO_SESSION = " AND ".join(
+    f"NOT EXISTS (SELECT FROM {{{{ schema }}}}.{holder} AS h"
+    " WHERE h.tenant_id = {{ table }}.tenant_id AND h.thread_id = {{ table }}.thread_id)"
+    for holder in ("sessions", "session_ancestry")
+)
 _LAST_CHANGE = {
-    "agent_state": (("agent_states", "updated_at", "true"),),
+    "agent_state": (
+        ("agent_states", "updated_at", "true"),
+        ("agent_state_history", "saved_at", _NO_STATE),
+        ("agent_state_checkpoints", "created_at", _NO_STATE),
+    ),
     "kv": (("kv_store", "updated_at", "true"),),
     "workflow_states": (("workflow_states", "last_updated", "true"),),
-    "sessions": (("sessions", "updated_at", "true"),),
+    "sessions": (("sessions", "last_accessed_at", "true"), ("session_messages", "created_at", _NO_SESSION)),
     "artifacts": (("artifacts", "created_at", "true"), ("artifact_content", "last_accessed_at", "reference_count = 0")),
     "hooks": (("hook_history", "created_at", "true"),),
 }
