@@ -335,7 +335,7 @@ def vector_of(row: Sequence[Any]) -> Vector:
     """Make a record of id, scope, embedding bytes, content, metadata, document, position, creation and last change."""
     id_, scope, embedding, content, metadata, document_id, position, created_at, updated_at = row
     values = np.frombuffer(embedding, "<f4")
-    decoded = documents.decode(metadata)
+    decoded = _decoded(metadata)
     return Vector(id_, scope, values, content, decoded, document_id, position, created_at, updated_at)
 
 
@@ -343,7 +343,7 @@ def match_of(metric: Metric, row: Sequence[Any]) -> Match:
     """Make a match of a row like that of ``vector_of`` with the distance behind it; the embedding may be None."""
     id_, scope, embedding, content, metadata, document_id, position, created_at, updated_at, distance = row
     values = None if embedding is None else np.frombuffer(embedding, "<f4")
-    near, decoded = score(metric, distance), documents.decode(metadata)
+    near, decoded = score(metric, distance), _decoded(metadata)
     return Match(id_, distance, near, scope, content, decoded, document_id, position, created_at, updated_at, values)
 
 
@@ -406,6 +406,11 @@ def fused(
         HybridMatch(each.match, worth(each), each.vector_rank, each.text_rank, each.text_score) for each in candidates
     ]
     return sorted(found, key=lambda each: (-each.score, each.match.distance, each.id))[:k]
+
+
+def _decoded(metadata: str) -> Mapping[str, Json]:
+    decoded: Mapping[str, Json] = {} if metadata == "{}" else documents.decode(metadata)
+    return decoded
 
 
 def _unit(metric: Metric, near: float) -> float:

@@ -141,10 +141,36 @@ SELECT set_config('hnsw.ef_search', :ef_search, true), set_config('hnsw.iterativ
 {% if ordered %}, set_config('enable_sort', 'off', true)
 {% endif %}
 
--- The nearest of each query. Planned with its values, so that an index of this tenant alone is matched. Without `indexed`
--- the distance is no expression that an index has, so that every vector is compared. With `half` the scan is in half
--- precision, and `depth` candidates are compared again in single precision; a query is shortened once. The table is named once where that
--- does, because planning takes longer than an index search.
+-- The nearest of one query. Planned with its values, so that an index of this tenant alone is matched; planning takes as
+-- long as an index search, so that the statement is as short as it can be: the caller puts ties of an index in order and
+-- leaves out what has no distance. Without `indexed` the distance is no expression that an index has, so that every vector
+-- is compared. With `half` the scan is in half precision, and `depth` candidates are compared again in single precision.
+-- name: nearest
+-- in: query vector, k bigint, depth bigint
+-- plan: custom
+{% if half %}
+SELECT c.id, c.scope, {% if embeddings %}c.embedding{% else %}NULL::bytea{% endif %},
+       {% if contents %}c.content{% else %}NULL::text{% endif %}, c.metadata, c.document_id, c.position,
+       c.created_at, c.updated_at, c.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) :query::{{ extensions }}.vector AS distance
+  FROM (
+    SELECT item.id, item.scope, item.embedding, item.content, item.metadata, item.document_id, item.position,
+           item.created_at, item.updated_at
+      FROM {{ schema }}.{{ table }} AS item WHERE item.tenant_id = :tenant /* where */
+     ORDER BY {% if indexed %}item.embedding_half OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) :query::{{ extensions }}.vector::{{ extensions }}.halfvec
+{% else %}(item.embedding_half OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) :query::{{ extensions }}.vector::{{ extensions }}.halfvec) + 0, item.id
+{% endif %}
+     LIMIT :depth
+  ) AS c
+ ORDER BY distance, c.id LIMIT :k
+{% else %}
+SELECT item.id, item.scope, {% if embeddings %}item.embedding{% else %}NULL::bytea{% endif %},
+       {% if contents %}item.content{% else %}NULL::text{% endif %}, item.metadata, item.document_id, item.position,
+       item.created_at, item.updated_at, {% if indexed %}item.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) :query::{{ extensions }}.vector{% else %}(item.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) :query::{{ extensions }}.vector) + 0{% endif %} AS distance
+  FROM {{ schema }}.{{ table }} AS item WHERE item.tenant_id = :tenant /* where */
+ ORDER BY distance{% if not indexed %}, item.id{% endif %} LIMIT :k
+{% endif %}
+
+-- The nearest of each of several queries, in one snapshot; otherwise like `nearest`. With `half` a query is shortened once.
 -- name: search
 -- in: queries vector[], k bigint, depth bigint
 -- plan: custom

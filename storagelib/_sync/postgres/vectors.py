@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -175,9 +177,17 @@ class PostgresVectors:
         return matrix[matrix.any(axis=1)]
 
     def _search(self, search: Search, *, indexed: bool) -> list[list[Match]]:
-        query = _table("search", search.dimension, **_flags(search, indexed=indexed), contents=search.contents)
-        values = {"queries": search.queries, "k": search.k, "depth": _depth(search)}
-        rows = self._tuned(search, _meant(query, search.where), values, indexed=indexed)
+        flags = {**_flags(search, indexed=indexed), "contents": search.contents}
+        values: dict[str, Any] = {"k": search.k, "depth": _depth(search)}
+        if len(search.queries) == 1:
+            # Without an index every plan is as good as the one made for these values, which is made each time otherwise.
+            query = _table("nearest", search.dimension, **flags)
+            query = _meant(query if indexed else _prepared(query), search.where)
+            rows = self._tuned(search, query, {**values, "query": search.queries[0]}, indexed=indexed)
+            near = [match_of(search.metric, row) for row in rows if not math.isnan(row[-1])]
+            return [sorted(near, key=lambda match: (match.distance, match.id)) if indexed else near]
+        query = _meant(_table("search", search.dimension, **flags), search.where)
+        rows = self._tuned(search, query, {**values, "queries": search.queries}, indexed=indexed)
         found: list[list[Match]] = [[] for _ in search.queries]
         for place, *row in rows:
             found[place - 1].append(match_of(search.metric, row))
@@ -261,6 +271,12 @@ class PostgresVectors:
             raise
 
 
+@cache
+def _prepared(query: Query) -> Query:
+    return replace(query, prepared=True, variants={})
+
+
+@cache
 def _table(name: str, dimension: int, **flags: bool) -> Query:
     return _QUERIES[name].variant(table=ident(f"vector_embeddings_{dimension}"), **flags)
 
