@@ -195,6 +195,7 @@ SELECT gone.erased FROM {{ schema }}.erase_entity_as(:subject, :reason, :actor) 
 -- Reading. A version is visible at a moment of valid time (now is the later of the present and the last tick, so that
 -- what was just written is seen) and by what is believed: currently, by a counter (`counted`), or by a time (`timed`).
 
+-- By one id after the other: for a list of unknown ids the planner may take an index that begins with the type.
 -- name: entities
 -- in: ids uuid[], valid timestamptz, tx bigint, at timestamptz
 WITH moment AS MATERIALIZED (
@@ -203,13 +204,17 @@ WITH moment AS MATERIALIZED (
 )
 SELECT v.entity_id, v.entity_type, v.name, v.properties, v.valid_time_start, v.valid_time_end, v.tx_from, v.tx_to,
        v.transaction_time_start, v.transaction_time_end, v.embedding_hash
-  FROM {{ schema }}.entities AS v
- WHERE v.tenant_id = :tenant AND v.entity_id = ANY (:ids)
-   AND {% if counted %}v.tx_from <= :tx AND v.tx_to > :tx
-       {% elif timed %}v.transaction_time_start <= :at AND v.transaction_time_end > :at
-       {% else %}v.tx_to = 9223372036854775807{% endif %}
-   AND v.valid_time_start <= (SELECT moment.at FROM moment)
-   AND v.valid_time_end > (SELECT moment.at FROM moment)
+  FROM unnest(:ids) AS a (id)
+ CROSS JOIN LATERAL (
+    SELECT v.* FROM {{ schema }}.entities AS v
+     WHERE v.tenant_id = :tenant AND v.entity_id = a.id
+       AND {% if counted %}v.tx_from <= :tx AND v.tx_to > :tx
+           {% elif timed %}v.transaction_time_start <= :at AND v.transaction_time_end > :at
+           {% else %}v.tx_to = 9223372036854775807{% endif %}
+       AND v.valid_time_start <= (SELECT moment.at FROM moment)
+       AND v.valid_time_end > (SELECT moment.at FROM moment)
+     LIMIT 1
+ ) AS v
 
 -- name: relationships
 -- in: ids uuid[], valid timestamptz, tx bigint, at timestamptz
@@ -219,13 +224,17 @@ WITH moment AS MATERIALIZED (
 )
 SELECT v.relationship_id, v.from_entity, v.to_entity, v.relationship_type, v.properties, v.valid_time_start,
        v.valid_time_end, v.tx_from, v.tx_to, v.transaction_time_start, v.transaction_time_end
-  FROM {{ schema }}.relationships AS v
- WHERE v.tenant_id = :tenant AND v.relationship_id = ANY (:ids)
-   AND {% if counted %}v.tx_from <= :tx AND v.tx_to > :tx
-       {% elif timed %}v.transaction_time_start <= :at AND v.transaction_time_end > :at
-       {% else %}v.tx_to = 9223372036854775807{% endif %}
-   AND v.valid_time_start <= (SELECT moment.at FROM moment)
-   AND v.valid_time_end > (SELECT moment.at FROM moment)
+  FROM unnest(:ids) AS a (id)
+ CROSS JOIN LATERAL (
+    SELECT v.* FROM {{ schema }}.relationships AS v
+     WHERE v.tenant_id = :tenant AND v.relationship_id = a.id
+       AND {% if counted %}v.tx_from <= :tx AND v.tx_to > :tx
+           {% elif timed %}v.transaction_time_start <= :at AND v.transaction_time_end > :at
+           {% else %}v.tx_to = 9223372036854775807{% endif %}
+       AND v.valid_time_start <= (SELECT moment.at FROM moment)
+       AND v.valid_time_end > (SELECT moment.at FROM moment)
+     LIMIT 1
+ ) AS v
 
 -- name: entity_history
 -- in: subject uuid, tx bigint, start timestamptz, most bigint
