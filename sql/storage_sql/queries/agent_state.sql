@@ -96,9 +96,9 @@ SELECT agent_id, agent_type, data_version, schema_version, session_id, phase, ch
  WHERE tenant_id = :tenant AND agent_id > :after
 {%- if agent_type %} AND agent_type = :agent_type{% endif %}
 {%- if session_id %} AND session_id = :session_id{% endif %}
-   AND (:phase IS NULL OR phase = :phase) AND (:since IS NULL OR updated_at >= :since)
-{%- if not agent_type %} AND (:agent_type IS NULL OR agent_type = :agent_type){% endif %}
-{%- if not session_id %} AND (:session_id IS NULL OR session_id = :session_id){% endif %}
+{%- if phase %} AND phase = :phase{% endif %}
+{%- if since %} AND updated_at >= :since{% endif %}
+
  ORDER BY agent_id LIMIT :most
 
 -- Two columns: whether the version is there, and whether the checkpoint was made.
@@ -284,9 +284,10 @@ SELECT 1, NULL, NULL, NULL, NULL, NULL, p.content, p.base_id, ARRAY[p.part_id], 
 UNION ALL
 SELECT 2, w.thread_id, w.namespace, w.checkpoint_id, w.task_id, to_jsonb(ARRAY[w.task_path, w.channel]), w.content, NULL, NULL,
        w.kind, w.position
-  FROM chosen AS c, {{ schema }}.agent_thread_writes AS w
- WHERE w.tenant_id = :tenant AND w.thread_id = c.thread_id AND w.namespace = c.namespace
-   AND w.checkpoint_id = c.checkpoint_id
+  FROM chosen AS c, LATERAL (
+      SELECT n.* FROM {{ schema }}.agent_thread_writes AS n
+       WHERE n.tenant_id = :tenant AND n.thread_id = c.thread_id AND n.namespace = c.namespace
+         AND n.checkpoint_id = c.checkpoint_id OFFSET 0) AS w
 
 -- name: chain
 -- in: thread_id text, namespace text, checkpoint_id text, most bigint
@@ -299,9 +300,10 @@ WITH RECURSIVE chosen AS (
     UNION ALL
     SELECT c.thread_id, c.namespace, c.checkpoint_id, c.parent_id, c.metadata, c.document, c.document_base, c.parts,
            b.place + 1
-      FROM chosen AS b JOIN {{ schema }}.agent_thread_checkpoints AS c
-        ON c.tenant_id = :tenant AND c.thread_id = :thread_id AND c.namespace = :namespace
-       AND c.checkpoint_id = b.parent_id
+      FROM chosen AS b, LATERAL (
+          SELECT p.* FROM {{ schema }}.agent_thread_checkpoints AS p
+           WHERE p.tenant_id = :tenant AND p.thread_id = :thread_id AND p.namespace = :namespace
+             AND p.checkpoint_id = b.parent_id LIMIT 1) AS c
      WHERE b.place < :most
 )
 SELECT 0::bigint AS sort, c.thread_id, c.namespace, c.checkpoint_id, c.parent_id, c.metadata, c.document, c.document_base, c.parts,
@@ -315,9 +317,10 @@ SELECT 1, NULL, NULL, NULL, NULL, NULL, p.content, p.base_id, ARRAY[p.part_id], 
 UNION ALL
 SELECT 2, w.thread_id, w.namespace, w.checkpoint_id, w.task_id, to_jsonb(ARRAY[w.task_path, w.channel]), w.content, NULL, NULL,
        w.kind, w.position
-  FROM (SELECT DISTINCT checkpoint_id FROM chosen) AS c, {{ schema }}.agent_thread_writes AS w
- WHERE w.tenant_id = :tenant AND w.thread_id = :thread_id AND w.namespace = :namespace
-   AND w.checkpoint_id = c.checkpoint_id
+  FROM (SELECT DISTINCT checkpoint_id FROM chosen) AS c, LATERAL (
+      SELECT n.* FROM {{ schema }}.agent_thread_writes AS n
+       WHERE n.tenant_id = :tenant AND n.thread_id = :thread_id AND n.namespace = :namespace
+         AND n.checkpoint_id = c.checkpoint_id OFFSET 0) AS w
 
 -- name: outline
 -- in: thread_id text, after_namespace text, after_id text, most bigint

@@ -91,7 +91,12 @@ class AsyncPostgresAgentState(AsyncPostgresAgentThreads):
         limit: int,
     ) -> list[AgentVersion]:
         """Return the latest versions of up to ``limit`` agents, by id."""
-        query = _QUERIES["agents"].variant(agent_type=agent_type is not None, session_id=session_id is not None)
+        query = _QUERIES["agents"].variant(
+            agent_type=agent_type is not None,
+            session_id=session_id is not None,
+            phase=phase is not None,
+            since=since is not None,
+        )
         rows = await self._database.fetch(
             query,
             agent_type=agent_type,
