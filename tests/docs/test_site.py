@@ -15,7 +15,7 @@ from tests.docs.pages import DOCS, FRONT_PAGES, ROOT, pages
 
 _LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
 _CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
-_NAV_PAGE = re.compile(r": ([a-z0-9/-]+\.md)$", re.MULTILINE)
+_NAV_PAGE = re.compile(r": ([a-z0-9/_-]+\.md)$", re.MULTILINE)
 # What would tell of the machine or the day on which a page was written.
 _UNFIT = re.compile(r"/home/|/Users/|/root/|/tmp/|TODO|FIXME|XXX")
 
