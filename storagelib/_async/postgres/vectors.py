@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import psycopg
@@ -63,13 +64,19 @@ class _Indexes:
     read_at: float
 
 
+_LEARNED: Final[WeakKeyDictionary[Any, dict[str, dict[int, _Indexes]]]] = WeakKeyDictionary()
+"""By store, tenant and dimension."""
+
+
 class AsyncPostgresVectors:
     """See ``AsyncVectorsBackend``."""
 
     def __init__(self, database: AsyncDatabase) -> None:
         """Take the tenant's view of the database."""
         self._database = database
-        self._indexes: dict[int, _Indexes] = {}
+        # Handles come and go with requests; what one learned serves the next.
+        of_store = _LEARNED.setdefault(database._logins, {})  # noqa: SLF001 - it lives as long as the store
+        self._indexes = of_store.setdefault(database.tenant_id, {})
 
     async def insert(self, new: NewVectors) -> None:
         """Write vectors with new ids, all or none."""

@@ -183,6 +183,17 @@ def test_a_ready_index_is_used(vectors: Any, indexed: str) -> None:
     assert [(index.name, index.metric, index.ready) for index in stats.indexes] == [(indexed, "cosine", True)]
 
 
+def test_what_one_handle_learned_serves_the_next(vectors: Any, indexed: str) -> None:
+    """A handle for each request does not ask for indexes each time."""
+    del indexed
+    watched(vectors)
+    vectors.search(drawn(1, 2)[0])
+    backend = vectors._backend
+    another = type(backend)(backend._database._database)
+    assert SIZE in another._indexes
+    assert another._indexes is backend._indexes
+
+
 def test_recall_with_an_index(vectors: Any, indexed: str) -> None:
     """At least 0.95 of the exact neighbours, and more with more candidates."""
     del indexed
