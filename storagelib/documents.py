@@ -29,6 +29,8 @@ DEPTH_MAX: Final = 100
 # From here on Python writes floats with an exponent and jsonb gives them back as whole numbers.
 _WHOLE_FROM: Final = 1e16
 _WHOLE_TO: Final = 2.0**63
+# Made once: json.dumps makes one for each call that wants other separators.
+_ENCODE: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def check_metadata(metadata: object, name: str = "metadata") -> str:
@@ -56,8 +58,60 @@ def check_document(value: object, name: str = "document", *, most: int = DOCUMEN
     return text
 
 
-def canonical(value: object, path: str = "document", depth: int = 0) -> Json:
+def canonical(value: object, path: str = "document") -> Json:
     """Return the settled form of a value, made of new lists and dicts."""
+    try:
+        return _settle(value, DEPTH_MAX)
+    except _Unsettled:
+        # Only now is the way to each value written down: it costs more than looking at them.
+        return _explain(value, path, 0)
+
+
+def encode(value: Json) -> str:
+    """Return JSON text without spaces; the value is canonical already."""
+    return _ENCODE(value)
+
+
+def decode(text: str | bytes) -> Json:
+    """Return the value of JSON text that a backend kept."""
+    return json.loads(text)
+
+
+class _Unsettled(Exception):  # noqa: N818 - it only says that somebody has to look closer
+    """Something in a document is rare, or cannot be kept."""
+
+
+def _settle(value: object, depth: int) -> Json:  # noqa: C901 - one function: a call more for each value is what it saves
+    """Settle what nearly every document is made of; whatever else there is raises."""
+    kind = type(value)
+    if kind is str:
+        if "\0" in value:  # type: ignore[operator]
+            raise _Unsettled
+        return value
+    if value is None or kind is bool:
+        return value
+    if kind is int:
+        if not -INTEGER_MAX <= value <= INTEGER_MAX:  # type: ignore[operator]
+            raise _Unsettled
+        return value
+    if kind is float:
+        if not -_WHOLE_FROM < value < _WHOLE_FROM:  # type: ignore[operator]
+            raise _Unsettled
+        return value or 0.0
+    if not depth:
+        raise _Unsettled
+    if kind is dict:
+        for key in value:  # type: ignore[attr-defined]
+            if type(key) is not str or "\0" in key:
+                raise _Unsettled
+        return {key: _settle(item, depth - 1) for key, item in value.items()}  # type: ignore[attr-defined]
+    if kind is list:
+        return [_settle(item, depth - 1) for item in value]  # type: ignore[attr-defined]
+    raise _Unsettled
+
+
+def _explain(value: object, path: str, depth: int) -> Json:
+    """Settle any value, and say where the one is that cannot be kept."""
     match value:
         case None | bool():
             return value
@@ -75,20 +129,10 @@ def canonical(value: object, path: str = "document", depth: int = 0) -> Json:
             if depth >= DEPTH_MAX:
                 raise _fault(path, f"is nested deeper than {DEPTH_MAX}")
             if not isinstance(value, Mapping):
-                return [canonical(item, path, depth + 1) for item in value]
-            return {_key(key, path): canonical(item, f"{path}.{key}", depth + 1) for key, item in value.items()}
+                return [_explain(item, path, depth + 1) for item in value]
+            return {_key(key, path): _explain(item, f"{path}.{key}", depth + 1) for key, item in value.items()}
         case _:
             raise _fault(path, f"is a {type(value).__name__}, which JSON cannot say")
-
-
-def encode(value: Json) -> str:
-    """Return JSON text without spaces; the value is canonical already."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-def decode(text: str | bytes) -> Json:
-    """Return the value of JSON text that a backend kept."""
-    return json.loads(text)
 
 
 def _number(value: float, path: str) -> int | float:

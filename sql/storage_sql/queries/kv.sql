@@ -70,10 +70,11 @@ RETURNING value
 DELETE FROM {{ schema }}.kv_store WHERE tenant_id = :tenant AND key = ANY (:keys)
 RETURNING expires_at IS NULL OR expires_at > statement_timestamp()
 
+-- A prefix is a range, because a plan that is kept for any prefix cannot turn ^@ into one. No key is longer than 500.
 -- name: clear
 -- in: prefix text
 WITH gone AS (
-    DELETE FROM {{ schema }}.kv_store WHERE tenant_id = :tenant AND key ^@ :prefix
+    DELETE FROM {{ schema }}.kv_store WHERE tenant_id = :tenant AND key >= :prefix AND key <= :prefix || repeat(chr(1114111), 500)
     RETURNING expires_at IS NULL OR expires_at > statement_timestamp() AS live
 )
 SELECT count(*) FILTER (WHERE live) FROM gone
@@ -81,7 +82,8 @@ SELECT count(*) FILTER (WHERE live) FROM gone
 -- name: list_keys
 -- in: prefix text, after text, most bigint
 SELECT key FROM {{ schema }}.kv_store
- WHERE tenant_id = :tenant AND key ^@ :prefix AND key > :after AND (expires_at IS NULL OR expires_at > statement_timestamp())
+ WHERE tenant_id = :tenant AND key >= :prefix AND key <= :prefix || repeat(chr(1114111), 500) AND key > :after
+   AND (expires_at IS NULL OR expires_at > statement_timestamp())
  ORDER BY key LIMIT :most
 
 -- name: purge_expired

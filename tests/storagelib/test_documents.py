@@ -1,0 +1,126 @@
+"""Documents: one form for every backend, and faults with the way to them."""
+
+from __future__ import annotations
+
+import json
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storagelib.documents import DEPTH_MAX, check_document, check_metadata, decode
+from storagelib.errors import InvalidInput
+from storagelib.limits import METADATA_BYTES_MAX
+
+TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+NUMBER = st.integers(-(2**63), 2**63 - 1) | st.floats(-(2.0**62), 2.0**62)
+JSON = st.recursive(
+    st.none() | st.booleans() | NUMBER | TEXT,
+    lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner),
+    max_leaves=20,
+)
+
+
+@given(JSON)
+def test_what_is_kept_is_what_was_given(value: Any) -> None:
+    """Equal, and settled: checking it again changes nothing."""
+    text = check_document(value)
+    assert decode(text) == value
+    assert check_document(decode(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (-0.0, "0.0"),
+        (1e16, "10000000000000000"),
+        (-1e18, "-1000000000000000000"),
+        (9007199254740993, "9007199254740993"),
+        (1e15, "1000000000000000.0"),
+        ((1, (2,)), "[1,[2]]"),
+        (-(2**63), str(-(2**63))),
+        (MappingProxyType({"a": 1}), '{"a":1}'),
+        ({}, "{}"),
+        ("é\U0001f600", '"é\U0001f600"'),
+        (5e-324, "5e-324"),
+    ],
+)
+def test_three_spellings_are_settled(value: Any, text: str) -> None:
+    """Numbers are as jsonb gives them back, tuples are lists."""
+    assert check_document(value) == text
+
+
+class Words(str):
+    """A text of another class."""
+
+    __slots__ = ()
+
+
+def test_subclasses_become_what_they_are() -> None:
+    """Nothing of the caller's own classes is kept."""
+    kept = decode(check_document({Words("a"): Words("b")}))
+    assert kept == {"a": "b"}
+    assert json.dumps(kept) == '{"a": "b"}'
+
+
+@pytest.mark.parametrize(
+    ("value", "where", "why"),
+    [
+        ({"a": {"b": float("nan")}}, "document.a.b", "finite"),
+        ({"a": [1, float("inf")]}, "document.a", "finite"),
+        (2**63, "document", "64 bits"),
+        (-(2**63) - 1, "document", "64 bits"),
+        (2.0**63, "document", r"2\*\*63"),
+        ({"a": "x\0"}, "document.a", "NUL"),
+        ({"x\0": 1}, "document", "NUL"),
+        ({1: 2}, "document", "key that is a int"),
+        ({"a": {None: 1}}, "document.a", "key"),
+        (object(), "document", "JSON cannot say"),
+        ({"a": b"bytes"}, "document.a", "bytes"),
+        ({1, 2}, "document", "set"),
+    ],
+)
+def test_faults_are_told_with_their_place(value: Any, where: str, why: str) -> None:
+    """The way to the value, and what is wrong with it."""
+    with pytest.raises(InvalidInput, match=why) as refused:
+        check_document(value)
+    assert f"'{where}'" in str(refused.value)
+
+
+def test_lone_surrogates_are_refused() -> None:
+    """They are no text that any backend could keep."""
+    for value in ("\ud800", {"a": "x\udfff"}, {"\ud800": 1}):
+        with pytest.raises(InvalidInput, match="surrogate"):
+            check_document(value)
+
+
+def test_nesting_is_bounded() -> None:
+    """As deep as told and no deeper; a document that holds itself ends too."""
+    deep: Any = 1
+    for _ in range(DEPTH_MAX):
+        deep = [deep]
+    assert decode(check_document(deep)) == deep
+    with pytest.raises(InvalidInput, match="deeper"):
+        check_document([deep])
+    loop: list[Any] = []
+    loop.append(loop)
+    with pytest.raises(InvalidInput, match="deeper"):
+        check_document(loop)
+
+
+def test_sizes_are_bounded_in_bytes() -> None:
+    """Not in characters."""
+    assert check_metadata({"a": "x" * (METADATA_BYTES_MAX - 8)})
+    for filler in ("x" * (METADATA_BYTES_MAX - 7), "é" * (METADATA_BYTES_MAX // 2)):
+        with pytest.raises(InvalidInput, match="bytes as JSON"):
+            check_metadata({"a": filler})
+
+
+@pytest.mark.parametrize("metadata", [[1], "x", 1, True])
+def test_metadata_is_an_object(metadata: Any) -> None:
+    """And None is the empty one."""
+    with pytest.raises(InvalidInput, match="object"):
+        check_metadata(metadata)
+    assert check_metadata(None) == check_metadata({}) == "{}"
