@@ -198,6 +198,7 @@ async def test_a_stream_is_written_batch_by_batch(tenant: Any) -> None:
     """Each batch is a transaction: when one fails, those before it stay."""
 
     async def batches() -> AsyncIterator[VectorBatch]:
+        """Give three batches."""
         for start in range(3):
             yield VectorBatch([f"{start}-{n}" for n in range(5)], drawn(5, start), scope=str(start))
 
@@ -340,6 +341,7 @@ async def test_scopes_narrow_a_search(tenant: Any) -> None:
     query = drawn(1, 3)[0]
 
     async def found(**narrowed: Any) -> list[str]:
+        """Return the scopes that a search finds."""
         return sorted(match.scope for match in await tenant.vectors.search(query, 100, **narrowed))
 
     assert await found() == sorted(scopes)
@@ -783,6 +785,7 @@ async def test_the_neighbour_is_left_alone(tenant: Any, neighbour: Any) -> None:
         )
 
     async def state() -> list[Any]:
+        """Return everything that the neighbour has."""
         return [vector async for vector in neighbour.vectors.vectors(dimension=SIZE)]
 
     before = await state()
@@ -822,9 +825,11 @@ async def test_writers_and_readers_together(tenant: Any) -> None:
     """A batch is seen whole or not at all, also by searches that run beside it."""
 
     async def write(batch: int) -> None:
+        """Write one batch."""
         await tenant.vectors.upsert_many([f"{batch}-{n}" for n in range(20)], drawn(20, batch), scope=str(batch))
 
     async def look() -> set[int]:
+        """Return what is seen of batches."""
         counts = await tenant.vectors.scopes(dimension=SIZE)
         found = await tenant.vectors.search(drawn(1, 50)[0], 1_000)
         return {each.vectors for each in counts} | {len(found) % 20}
@@ -842,9 +847,11 @@ async def test_the_same_as_in_memory(tenant: Any, model: Any, seed: int) -> None
     words = ["alpha", "Beta", "gamma", "ÉCLAIR", "42"]
 
     def pick() -> str:
+        """Draw an id."""
         return f"v{dice.randrange(12)}"
 
     def row() -> dict[str, Any]:
+        """Draw what stands beside a vector."""
         return {
             "scope": dice.choice(["", "a", "a/b", "b"]),
             "content": dice.choice([None, "", " ".join(dice.choices(words, k=3))]),
@@ -854,14 +861,17 @@ async def test_the_same_as_in_memory(tenant: Any, model: Any, seed: int) -> None
         }
 
     def filter_() -> dict[str, Any] | None:
+        """Draw a filter."""
         return dice.choice(
             [None, {"n": {"$gt": 2}}, {"t": {"$in": ["x", None]}}, {"$not": {"t": "y"}}, {"n": {"$between": [1, 3]}}]
         )
 
     def narrowed() -> dict[str, Any]:
+        """Draw a condition on the scope."""
         return dice.choice([{}, {"scope": "a"}, {"scope": ["", "b"]}, {"scope_prefix": "a"}])
 
     def step() -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+        """Draw a call."""
         vector, size = matrix[dice.randrange(40)], {"dimension": SIZE}
         metric = dice.choice(METRICS)
         steps: list[Callable[[], tuple[str, tuple[Any, ...], dict[str, Any]]]] = [
