@@ -22,15 +22,17 @@ def test_generated_parts_are_current() -> None:
 
 def test_every_dependency_has_its_reason() -> None:
     """A dependency comes with its lowest version and a reason in the decisions, and none is left there that went."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    tables = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project = tables["project"]
     wanted = [
         *project["dependencies"],
         *(each for extra in project["optional-dependencies"].values() for each in extra),
+        *(each for group in tables["dependency-groups"].values() for each in group if isinstance(each, str)),
     ]
-    parts = [re.match(r"([a-z0-9-]+)(?:\[[a-z]+\])?(?:[>=]=([0-9.]+))?", each) for each in wanted]
+    parts = [re.match(r"([a-z0-9.-]+)(?:\[[a-z]+\])?(?:[>=]=([0-9]+(?:\.[0-9]+){0,2}))?", each) for each in wanted]
     declared = {part[1]: part[2] for part in parts if part is not None and part[1] != "llmspell-storage"}
     section = EXPLAINED.read_text(encoding="utf-8").partition("## Dependencies")[2].partition("\n## ")[0]
-    explained = dict(re.findall(r"^\| ([a-z0-9-]+) \| ([0-9.]+) \| .+ \|$", section, re.MULTILINE))
+    explained = dict(re.findall(r"^\| ([a-z0-9.-]+) \| ([0-9.]+) \| .+ \|$", section, re.MULTILINE))
     assert explained == declared
 
 
