@@ -6,10 +6,13 @@ import asyncio
 import gc
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 RUNS = 5
+_MOST: ContextVar[tuple[int, int] | None] = ContextVar("_MOST", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +25,29 @@ class Pair:
     runs: int
 
 
+@contextmanager
+def at_most(*, calls: int, runs: int = 1) -> Iterator[None]:
+    """Measure with so few calls and runs, whatever is asked for: what tries a benchmark out, its figures worth nothing."""
+    before = _MOST.set((calls, runs))
+    try:
+        yield
+    finally:
+        _MOST.reset(before)
+
+
+def _granted(calls: int, runs: int) -> tuple[int, int, int]:
+    """Return calls to warm up with, calls and runs."""
+    most = _MOST.get()
+    if most is None:
+        return max(20, calls // 10), calls, runs
+    return 1, min(calls, most[0]), min(runs, most[1])
+
+
 def latency(ours: Callable[[], object], peer: Callable[[], object], *, calls: int = 1000, runs: int = RUNS) -> Pair:
     """Measure the median call of each; every run has ``calls`` of one and then of the other, the first one in turns."""
-    _median(ours, max(20, calls // 10))
-    _median(peer, max(20, calls // 10))
+    warming, calls, runs = _granted(calls, runs)
+    _median(ours, warming)
+    _median(peer, warming)
     taken = []
     for run in range(runs):
         if run % 2:
@@ -44,8 +66,9 @@ async def latency_async(
     runs: int = RUNS,
 ) -> Pair:
     """Measure the median call of each on one event loop."""
-    await _median_async(ours, max(20, calls // 10))
-    await _median_async(peer, max(20, calls // 10))
+    warming, calls, runs = _granted(calls, runs)
+    await _median_async(ours, warming)
+    await _median_async(peer, warming)
     taken = []
     for run in range(runs):
         if run % 2:
@@ -66,6 +89,7 @@ def once(
     before: Callable[[], object] = lambda: None,
 ) -> Pair:
     """Measure long work: one execution of each a run; ``before`` clears the ground for each, outside the clock."""
+    _, _, runs = _granted(1, runs)
     taken = []
     for run in range(runs):
         both = {}

@@ -32,6 +32,14 @@ class Ground:
     folder: Path
     full: bool
     """Whether the largest sizes are wanted."""
+    tiny: bool = False
+    """Whether this only tries the benchmarks out."""
+
+    def size(self, usual: int, *, full: int | None = None, tiny: int) -> int:
+        """Choose how much there is to be of something."""
+        if self.tiny:
+            return tiny
+        return full if self.full and full is not None else usual
 
     @property
     def superuser_dsn(self) -> str:
