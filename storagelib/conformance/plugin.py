@@ -15,7 +15,7 @@ from storage_sql.stores import STORES_BY_NAME
 from storagelib._async.store import AsyncStore
 from storagelib._sync.store import Store
 from storagelib.config import StoreConfig
-from storagelib.conformance import hooks, subjects
+from storagelib.conformance import hooks, report, subjects
 from storagelib.conformance.awaited import Awaited
 from storagelib.conformance.subjects import Opening, SettableClock, Subject
 
@@ -28,6 +28,21 @@ _STORE = re.compile(r"test_(\w+)\.py")
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     """Let projects tell of their own subjects."""
     pluginmanager.add_hookspecs(hooks)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take the wish for a report."""
+    parser.getgroup("llmspell").addoption(
+        "--llmspell-report", action="store_true", help="tell how many conformance tests each backend passes, by store"
+    )
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Tell what each backend can do, when that was wished for."""
+    if config.getoption("llmspell_report", default=False):
+        terminalreporter.section("conformance")
+        for line in report.lines(terminalreporter.stats):
+            terminalreporter.write_line(line)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -70,6 +85,8 @@ def clock() -> SettableClock:
 @pytest.fixture
 def opening(subject: Subject, request: pytest.FixtureRequest) -> Any:
     """Give what the store under test is opened with."""
+    named = _STORE.fullmatch(request.path.name)
+    request.node.user_properties.append((report.SUBJECT, f"{subject.name} {named[1] if named else request.path.name}"))
     with subject.prepare(request) as prepared:
         yield prepared
 
