@@ -40,7 +40,7 @@ def measure(ground: Ground) -> list[Result]:
 def _mode(ground: Ground, mode: str, tenant: str, bare: psycopg.Connection[Any]) -> list[Result]:
     with ground.store(mode) as store:
         # What every store's statements go through; there is no verb for SQL of one's own.
-        database = store.for_tenant(tenant).kv._backend._database  # type: ignore[attr-defined]
+        database = store.for_tenant(tenant).kv._backend._database  # type: ignore[attr-defined]  # noqa: SLF001
 
         def pair(statement: str, key: str, calls: int) -> Pair:
             query = Query("bench", statement.format(tenant=":tenant", key=":key"), {"key": "text"})
