@@ -85,11 +85,19 @@ def ground(*, full: bool = False) -> Iterator[Ground]:
 
 
 def compared(
-    name: str, pair: Pair, peer_name: str, *, at_most: float | None = None, at_least: float | None = None, **unit: Any
+    name: str,
+    pair: Pair,
+    peer_name: str,
+    *,
+    at_most: float | None = None,
+    at_least: float | None = None,
+    share: float | None = None,
+    of: str = "the peer",
+    **unit: Any,
 ) -> Result:
     """Make a result of a pair of times: ``at_most`` bounds ours/peer in time, ``at_least`` peer/ours (how much faster).
 
-    Times are in microseconds, or in milliseconds from a millisecond on.
+    ``share`` is the part of the peer's throughput that is wanted, and ``of`` what that is called. Times are in microseconds, or in milliseconds from a millisecond on.
     """
     scale, label = (1e6, "µs") if pair.peer < 1e-3 else (1e3, "ms")
     made = figure(
@@ -104,6 +112,8 @@ def compared(
     )
     if at_most is not None:
         return replace(made, ratio=pair.ratio, wanted=f"≤ {at_most:g}× the time", holds=pair.ratio <= at_most)
+    if share is not None:
+        return replace(made, ratio=pair.ratio, wanted=f"≥ {share:g} of {of}", holds=1 / pair.ratio >= share)
     if at_least is not None:
         return replace(made, ratio=pair.ratio, wanted=f"≥ {at_least:g}× faster", holds=1 / pair.ratio >= at_least)
     return replace(made, ratio=pair.ratio)
