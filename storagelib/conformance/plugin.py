@@ -71,7 +71,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         twin
         for subject in known
         for twin in subject.twins
-        if (about not in STORES_BY_NAME or about in subject.stores) and (subject.settable_clock or not moving)
+        # What is about several stores, such as the memories, is for those who have them all.
+        if (about in subject.stores or subject.stores >= STORES_BY_NAME.keys())
+        and (subject.settable_clock or not moving)
     ]
     metafunc.parametrize("subject", chosen, ids=[subject.name for subject in chosen])
 
