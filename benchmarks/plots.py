@@ -67,13 +67,14 @@ def _bars(table: Table) -> Figure | None:
     axes = figure.subplots()
     for place, (each, value, wanted) in enumerate(reversed(rows)):
         axes.barh(place, value, height=0.7, color=_COLOURS[each["holds"]])
+        axes.text(value, place, f" {value:.3g}", va="center", fontsize=7)
         if wanted is not None:
             axes.plot([wanted, wanted], [place - 0.42, place + 0.42], color="black", linewidth=1.5)
     axes.set_yticks(range(len(rows)), [each["name"].removeprefix("target: ") for each, _, _ in reversed(rows)])
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.set_xscale("log")
     values = [value for _, value, _ in rows]
-    axes.set_xlim(min(0.5, *values) * 0.8, max(2.0, *values) * 1.2)
+    axes.set_xlim(min(0.5, *values) * 0.8, max(2.0, *values) * 1.5)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(lambda _, __: "")

@@ -26,6 +26,10 @@ SMALLER = {"agent_state": {"_STEPS": 12, "_LISTED": 5, "_RUNS": 1}}
 PEERS = {"agent_state": ("langgraph.checkpoint.postgres.aio",), "vectors": ("langchain_postgres",)}
 
 
+# Measured as soon as they are there.
+STORES = {"api_keys", "artifacts", "procedures"}
+
+
 @pytest.fixture(scope="module")
 def tenants(superuser_url: str) -> Iterator[Tenants]:
     """Make one database for all of them: making it takes longer than most of them."""
@@ -49,6 +53,8 @@ def test_it_measures(name: str, small_ground: Ground, monkeypatch: pytest.Monkey
     """Each result has a figure, and those that have a peer its figure too."""
     for peer in PEERS.get(name, ()):
         pytest.importorskip(peer, reason="the peers of benchmarks are not installed")
+    if name in STORES:
+        pytest.importorskip(f"storagelib._sync.postgres.{name}", reason="the store is not there yet")
     module = importlib.import_module(f"benchmarks.storagelib.{name}")
     for constant, value in SMALLER.get(name, {}).items():
         monkeypatch.setattr(module, constant, value)
