@@ -21,13 +21,19 @@ from tests.plugins.installation import Installation
 
 LEAVES = 32
 _KNOWN_HASH = "a" * 64
-_COLUMNS = """SELECT c.relname, a.attname, format_type(a.atttypid, NULL), a.atttypmod, a.atthasdef, a.attgenerated <> '',
+_COLUMNS = """WITH RECURSIVE chains AS (
+    SELECT c.oid, 0 AS depth FROM pg_class c WHERE c.relkind IN ('r', 'p')
+    UNION ALL
+    SELECT k.conrelid, h.depth + 1 FROM chains h JOIN pg_constraint k ON k.confrelid = h.oid AND k.contype = 'f'
+     WHERE k.confrelid <> k.conrelid AND h.depth < 16
+)
+SELECT c.relname, a.attname, format_type(a.atttypid, NULL), a.atttypmod, a.atthasdef, a.attgenerated <> '',
        EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND a.attnum = ANY (i.indkey))
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
  WHERE n.nspname = %s AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND EXISTS (
        SELECT FROM pg_attribute t WHERE t.attrelid = c.oid AND t.attname = 'tenant_id' AND NOT t.attisdropped)
- ORDER BY (SELECT count(*) FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'f'), c.relname, a.attnum"""
+ ORDER BY (SELECT max(h.depth) FROM chains h WHERE h.oid = c.oid), c.relname, a.attnum"""
 _CHILDREN = """SELECT p.relname, c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
   JOIN pg_class p ON p.oid = i.inhparent JOIN pg_namespace n ON n.oid = p.relnamespace
  WHERE n.nspname = %s AND p.relkind = 'p' ORDER BY c.relname"""
@@ -107,11 +113,14 @@ def _special(marker: Marker) -> Mapping[str, tuple[Any, Any]]:
     digits, raw = marker.digits, marker.digits.encode()
     return {
         "agent_states.checksum": (digits * 4, digits * 4),
+        "agent_state_history.checksum": (raw * 2, raw * 2),
+        "agent_state_checkpoints.checksum": (raw * 2, raw * 2),
         "workflow_states.status": ("running", "running"),
         "sessions.status": ("active", "active"),
         "erasures.kind": ("entity", "entity"),
         "erasures.subject_hash": (raw * 2, raw * 2),
         "content_hash": (_KNOWN_HASH, digits * 4),
+        "artifacts.name": ("known", f"name {digits}"),
         "artifact_content.storage_type": ("inline", "inline"),
         "artifact_content.chunk_size": (None, None),
         "artifact_chunks.chunk_hash": (raw * 2, raw * 2),
@@ -142,10 +151,13 @@ def value_for(table: Table, column: Column, marker: Marker, *, known: bool) -> A
         "uuid": f"{1:032x}" if guessable else digits + f"{random.getrandbits(64):016x}",
         "text": "known" if guessable else f"text {digits} {column.name}",
         "text[]": [digits],
+        "uuid[]": [digits + "0" * 16],
         "jsonb": f'{{"canary": "{digits}"}}',
         "bytea": digits.encode(),
         "vector": f"[{','.join([marker.number, *['0'] * (column.dimensions - 1)])}]",
         "bigint": 1,
+        "boolean": True,
+        "double precision": 1.0,
         "integer": 1,
     }
     return by_type.get(column.type, "now")

@@ -97,6 +97,6 @@ $function$;
 
 SELECT {{ schema }}.create_vector_table(substring(c.relname FROM '[0-9]+$')::integer)
   FROM pg_catalog.pg_class AS c
- WHERE c.relnamespace = {{ schema_name }}::regnamespace AND c.relkind = 'p' AND c.relname ~ '^vector_embeddings_[0-9]+$';
+ WHERE c.relnamespace = (SELECT n.oid FROM pg_namespace AS n WHERE n.nspname = {{ schema_name }}) AND c.relkind = 'p' AND c.relname ~ '^vector_embeddings_[0-9]+$';
 
 COMMENT ON FUNCTION {{ schema }}.create_vector_table(integer) IS 'Makes the table of one vector dimension, or brings it up.';
