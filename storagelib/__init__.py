@@ -35,9 +35,17 @@ from storagelib.secret_keys import MODE_KEY, SCHEMA_KEY, SecretKeys
 
 if TYPE_CHECKING:
     from storagelib._async.admin import AsyncAdministration as AsyncAdministration
+    from storagelib._async.episodic import AsyncEpisodicMemory as AsyncEpisodicMemory
+    from storagelib._async.rag import AsyncRag as AsyncRag
+    from storagelib._async.semantic import AsyncSemanticMemory as AsyncSemanticMemory
+    from storagelib._async.state_scopes import AsyncStateScopes as AsyncStateScopes
     from storagelib._async.store import AsyncStore as AsyncStore
     from storagelib._async.store import AsyncTenant as AsyncTenant
     from storagelib._sync.admin import Administration as Administration
+    from storagelib._sync.episodic import EpisodicMemory as EpisodicMemory
+    from storagelib._sync.rag import Rag as Rag
+    from storagelib._sync.semantic import SemanticMemory as SemanticMemory
+    from storagelib._sync.state_scopes import StateScopes as StateScopes
     from storagelib._sync.store import Store as Store
     from storagelib._sync.store import Tenant as Tenant
 
@@ -45,8 +53,16 @@ if TYPE_CHECKING:
 _LATER = {
     "Administration": "storagelib._sync.admin",
     "AsyncAdministration": "storagelib._async.admin",
+    "AsyncEpisodicMemory": "storagelib._async.episodic",
+    "AsyncRag": "storagelib._async.rag",
+    "AsyncSemanticMemory": "storagelib._async.semantic",
+    "AsyncStateScopes": "storagelib._async.state_scopes",
     "AsyncStore": "storagelib._async.store",
     "AsyncTenant": "storagelib._async.store",
+    "EpisodicMemory": "storagelib._sync.episodic",
+    "Rag": "storagelib._sync.rag",
+    "SemanticMemory": "storagelib._sync.semantic",
+    "StateScopes": "storagelib._sync.state_scopes",
     "Store": "storagelib._sync.store",
     "Tenant": "storagelib._sync.store",
 }
@@ -57,12 +73,17 @@ __all__ = [
     "Administration",
     "AlreadyExists",
     "AsyncAdministration",
+    "AsyncEpisodicMemory",
+    "AsyncRag",
+    "AsyncSemanticMemory",
+    "AsyncStateScopes",
     "AsyncStore",
     "AsyncTenant",
     "ComponentConfig",
     "Conflict",
     "Corrupted",
     "Credentials",
+    "EpisodicMemory",
     "InvalidInput",
     "IsolationMode",
     "MemoryConfig",
@@ -72,9 +93,12 @@ __all__ = [
     "PermissionDenied",
     "PostgresConfig",
     "QuotaExceeded",
+    "Rag",
     "SecretKeys",
+    "SemanticMemory",
     "SqliteConfig",
     "SslMode",
+    "StateScopes",
     "StorageError",
     "Store",
     "StoreConfig",
