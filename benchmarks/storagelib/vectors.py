@@ -1,7 +1,7 @@
 """Searching and writing vectors beside hand-written SQL on the best index, raw COPY, and langchain-postgres.
 
-Vectors are drawn around centres, as embeddings of texts on some topics lie, and the queries like them. Recall is counted
-against an exact scan by numpy. Peers have no row-level security.
+Vectors lie near a space of 32 directions, as embeddings do, which have far fewer degrees of freedom than dimensions; the
+queries are drawn like them. Recall is counted against an exact scan by numpy. Peers have no row-level security.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ _K = 10
 _QUERIES = 50
 _HAND = "hand-written SQL on the best index, psycopg binary, no row-level security"
 _LANGCHAIN = "langchain-postgres PGVectorStore"
+_DIRECTIONS = 32
+_NOISE = 0.3
 _LADDER = (20, 40, 100, 200)
 
 
@@ -73,23 +75,23 @@ def measure(ground: Ground) -> list[Result]:
 
 
 def drawn(shape: Shape, seed: int = 15) -> Data:
-    """Draw the vectors of each tenant around centres of its own, and queries beside one tenant's."""
+    """Draw the vectors of each tenant, and queries of one, from a space of a few directions of that tenant, and noise."""
     chance = np.random.default_rng(seed)
-    topics = max(4, min(200, shape.rows // 50))
     asked = shape.tenants // 2
     vectors: list[Floats] = []
     queries = np.empty((0, shape.dimension), np.float32)
     for tenant in range(shape.tenants):
-        centres = chance.standard_normal((topics, shape.dimension), dtype=np.float32)
+        directions = chance.standard_normal((_DIRECTIONS, shape.dimension), dtype=np.float32)
 
-        def around(count: int, centres: Floats = centres) -> Floats:
+        def draw(count: int, directions: Floats = directions) -> Floats:
             noise = chance.standard_normal((count, shape.dimension), dtype=np.float32)
-            made: Floats = centres[chance.integers(0, topics, count)] + 0.5 * noise
+            places = chance.standard_normal((count, _DIRECTIONS), dtype=np.float32)
+            made: Floats = places @ directions + _NOISE * noise
             return made
 
-        vectors.append(around(shape.rows))
+        vectors.append(draw(shape.rows))
         if tenant == asked:
-            queries = around(min(_QUERIES, shape.rows))
+            queries = draw(min(_QUERIES, shape.rows))
     rows = vectors[asked] / np.linalg.norm(vectors[asked], axis=1, keepdims=True)
     scores = queries @ rows.T
     nearest = [{f"v{place}" for place in np.argsort(-line)[:_K]} for line in scores]
