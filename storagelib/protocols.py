@@ -16,10 +16,13 @@ from storage_sql.stores import STORES
 
 if TYPE_CHECKING:
     from storagelib._sync.agent_state import AgentStateBackend
+    from storagelib._sync.api_keys import ApiKeysBackend
+    from storagelib._sync.artifacts import ArtifactsBackend
     from storagelib._sync.events import EventsBackend
     from storagelib._sync.graph import GraphBackend
     from storagelib._sync.hooks import HooksBackend
     from storagelib._sync.kv import KVBackend
+    from storagelib._sync.procedures import ProceduresBackend
     from storagelib._sync.sessions import SessionsBackend
     from storagelib._sync.vectors import VectorsBackend
     from storagelib._sync.workflow_states import WorkflowStatesBackend
@@ -28,10 +31,13 @@ _STORES = {f"{store.kind}Backend": store.name for store in STORES}
 
 __all__ = [
     "AgentStateBackend",
+    "ApiKeysBackend",
+    "ArtifactsBackend",
     "EventsBackend",
     "GraphBackend",
     "HooksBackend",
     "KVBackend",
+    "ProceduresBackend",
     "SessionsBackend",
     "VectorsBackend",
     "WorkflowStatesBackend",

@@ -3,27 +3,29 @@
 
 from __future__ import annotations
 
+import importlib
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from storage_sql.stores import STORES_BY_NAME
-from storagelib.backends import class_of, registered
+from storagelib.backends import BUILT_IN, class_of, registered
 from storagelib.blocking import Blocking
 from storagelib.clocks import Clock, system_clock
+from storagelib.components.api_keys import Presented, VerifiedKey, granted, presented
 from storagelib.config import PostgresConfig, StoreConfig
-from storagelib.limits import check_tenant_id
+from storagelib.errors import InvalidInput, Unavailable
+from storagelib.limits import check_tenant_id, check_text
 
 if TYPE_CHECKING:
+    from storagelib._sync.agent_state import AgentState
     from storagelib._sync.api_keys import ApiKeys
     from storagelib._sync.artifacts import Artifacts
-    from storagelib._sync.hooks import Hooks
-    from storagelib._sync.procedures import Procedures
-
-    from storagelib._sync.agent_state import AgentState
     from storagelib._sync.events import Events
     from storagelib._sync.graph import Graph
+    from storagelib._sync.hooks import Hooks
     from storagelib._sync.kv import KV
     from storagelib._sync.postgres.engine import Provider
+    from storagelib._sync.procedures import Procedures
     from storagelib._sync.sessions import Sessions
     from storagelib._sync.vectors import Vectors
     from storagelib._sync.workflow_states import WorkflowStates
@@ -96,6 +98,17 @@ class Store:
             self._engines["postgres"].check_tenant(tenant_id)
         return Tenant(self, tenant_id)
 
+    def verify_api_key(self, token: str, scope: str | None = None) -> VerifiedKey:
+        """Return the key that a token belongs to, whichever tenant's it is: the one call without a tenant.
+
+        In memory and on SQLite all tenants are looked at, on PostgreSQL those that the shared login of sealed mode serves, or
+        the one whose login this is. Raises ``PermissionDenied`` for every token that is not good or does not have the scope,
+        and where each tenant has a login of its own; ``InvalidInput`` where a registered backend keeps the keys.
+        """
+        wanted = None if scope is None else check_text("scope", scope)
+        asked = presented(token)
+        return granted(None if asked is None else self._verify_over_all(asked), wanted)
+
     def backend(self, store: str, tenant_id: str) -> Any:
         """Return one tenant's backend of one store, as the facades use it."""
         name = self.config.backend_of(store)
@@ -109,6 +122,24 @@ class Store:
         else:
             made = registered(store, name)(tenant_id, self.config.options_of(store))
         return self._blocking.adapt(made)
+
+    def _verify_over_all(self, asked: Presented) -> VerifiedKey | None:
+        name = self.config.backend_of("api_keys")
+        engine = self._engines.get(name)
+        if engine is None:
+            if name in BUILT_IN:
+                raise Unavailable("the store is closed")
+            raise InvalidInput(
+                "keys of all tenants cannot be verified",
+                [f"components.api_keys.backend: {name} keeps one tenant's keys"],
+            )
+        if name == "postgres":
+            from storagelib._sync.postgres.api_keys import verify_over_all  # noqa: PLC0415 - only what is used is loaded
+
+            return verify_over_all(engine, asked.key_id, asked.key_hash)
+        verify = importlib.import_module(f"storagelib.{name}.api_keys").verify_over_all
+        found: VerifiedKey | None = self._blocking.run(verify, engine, asked.key_id, asked.key_hash)
+        return found
 
     def _migrate(self, chosen: PostgresConfig) -> None:
         if not chosen.auto_migrate or chosen.migrate_url is None:
@@ -207,7 +238,8 @@ class Tenant:
     @property
     def artifacts(self) -> Artifacts:
         """Named content, stored once."""
-        return self._facade("artifacts")  # type: ignore[no-any-return]
+        options = self._store.config.options_of("artifacts")
+        return self._facade("artifacts", options)  # type: ignore[no-any-return]
 
     @property
     def events(self) -> Events:
@@ -224,8 +256,9 @@ class Tenant:
         """Issued keys and sealed values."""
         return self._facade("api_keys")  # type: ignore[no-any-return]
 
-    def _facade(self, name: str) -> Any:
+    def _facade(self, name: str, *options: Any) -> Any:
         facades = self._facades
         if name not in facades:
-            facades[name] = class_of(f"{__package__}", _PREFIX, name)(self._store.backend(name, self._tenant_id))
+            kind = class_of(f"{__package__}", _PREFIX, name)
+            facades[name] = kind(self._store.backend(name, self._tenant_id), *options)
         return facades[name]

@@ -46,11 +46,12 @@ def grant_stores(installation: Installation, role: str, names: Iterable[str], *,
             )
         )
         if sealed:
-            connection.execute(
-                sql.SQL("GRANT EXECUTE ON FUNCTION {}.enter(text, text, text) TO {}").format(
-                    schema, sql.Identifier(role)
+            for function in stores.SEALED_FUNCTIONS:
+                connection.execute(
+                    sql.SQL("GRANT EXECUTE ON FUNCTION {}.{} TO {}").format(
+                        schema, sql.SQL(function), sql.Identifier(role)
+                    )
                 )
-            )
 
 
 def make_tenant(installation: Installation, tenant: str, names: Iterable[str] = ALL_STORES) -> str:

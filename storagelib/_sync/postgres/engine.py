@@ -73,6 +73,22 @@ class PostgresEngine:
         self._logins.move_to_end(known[0])
         return login
 
+    def gateway(self) -> tuple[Login, str]:
+        """Return the login that knows no tenant yet, and a tenant that it serves.
+
+        That is the shared login of sealed mode, or the one login that there is. Raises ``PermissionDenied`` where each
+        tenant has a login of its own.
+        """
+        credentials = self._config.credentials
+        if credentials is not None and (credentials.mode == "sealed" or not self._several):
+            return self.login(credentials.tenant_id), credentials.tenant_id
+        for tenant_id, (key, known) in self._of_tenants.items():
+            if known.mode == "sealed" and key in self._logins:
+                return self._logins[key], tenant_id
+        raise PermissionDenied(
+            "each tenant has a login of its own here: to look over all tenants, open the store with the shared login"
+        )
+
     def capability(self, tenant_id: str) -> str | None:
         """Return what enters a tenant in sealed mode."""
         return self._of_tenants[tenant_id][1].capability

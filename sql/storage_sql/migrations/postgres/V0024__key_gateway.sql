@@ -32,11 +32,14 @@ BEGIN
 END
 $function$;
 
--- The same answers as before, but a statement that writes is only run when there is something to write,
--- and its plans are kept. The shared login of sealed mode may call it: who knows the hash of a key of 256
--- random bits holds the key.
-CREATE OR REPLACE FUNCTION {{ schema }}.verify_api_key(
-    presented_hash bytea, OUT tenant_id text, OUT key_id text, OUT scopes text[], OUT expires_at timestamptz)
+-- The same keys as before, with their names, but a statement that writes is only run when there is something to
+-- write, and its plans are kept. The shared login of sealed mode may call it: who knows the hash of a key of 256
+-- random bits holds the key. What a function returns cannot be changed in place; nobody was granted the old one.
+-- squawk-ignore ban-drop-function
+DROP FUNCTION {{ schema }}.verify_api_key(bytea);
+CREATE FUNCTION {{ schema }}.verify_api_key(
+    presented_hash bytea, OUT tenant_id text, OUT key_id text, OUT name text, OUT scopes text[],
+    OUT expires_at timestamptz)
 RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -44,8 +47,9 @@ AS $function$
 DECLARE
     used timestamptz;
 BEGIN
-    SELECT k.tenant_id, k.key_id, k.scopes, k.expires_at, k.last_used_at
-      INTO verify_api_key.tenant_id, verify_api_key.key_id, verify_api_key.scopes, verify_api_key.expires_at, used
+    SELECT k.tenant_id, k.key_id, k.name, k.scopes, k.expires_at, k.last_used_at
+      INTO verify_api_key.tenant_id, verify_api_key.key_id, verify_api_key.name, verify_api_key.scopes,
+           verify_api_key.expires_at, used
       FROM {{ schema }}.api_keys AS k
       JOIN {{ schema }}.tenants AS t ON t.tenant = k.tenant_id
      WHERE k.key_hash = presented_hash AND k.revoked_at IS NULL
