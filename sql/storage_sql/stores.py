@@ -79,7 +79,11 @@ STORES: tuple[Store, ...] = (
             "erase_entity_as(uuid, text, text)",
         ),
     ),
-    Store("procedures", "Procedures", (Table("procedural_patterns", FULL),)),
+    Store(
+        "procedures",
+        "Procedures",
+        (Table("procedural_patterns", FULL), Table("procedures", FULL), Table("procedure_versions", FULL)),
+    ),
     Store(
         "agent_state",
         "AgentState",

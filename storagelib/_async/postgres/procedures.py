@@ -1,0 +1,157 @@
+"""Transitions and procedures in PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from storage_sql.queries import load
+from storagelib._async.postgres.database import AsyncDatabase
+from storagelib.components import procedures as rules
+from storagelib.components.procedures import (
+    LEARNED_FROM,
+    NewProcedure,
+    NewTransition,
+    Procedure,
+    Sketch,
+    Standing,
+    Transition,
+    Wanted,
+    identity,
+    pattern_id,
+)
+from storagelib.errors import Conflict
+
+__all__ = ["AsyncPostgresProcedures"]
+
+_Q: Final = load("procedures")
+# A writer that keeps losing to others who write the same thing at the same moment gives up after this many rounds.
+_ROUNDS: Final = 8
+
+
+class AsyncPostgresProcedures:
+    """See ``AsyncProceduresBackend``."""
+
+    def __init__(self, database: AsyncDatabase) -> None:
+        """Take the tenant's view of the database."""
+        self._database = database
+
+    async def observe(self, seen: NewTransition) -> int:
+        """Count a transition once more; return its frequency."""
+        known = pattern_id(identity(seen.scope, seen.key, seen.value))
+        rows = await self._database.fetch(_Q["observe"], id=known, scope=seen.scope, key=seen.key, value=seen.value)
+        return int(rows[0][0])
+
+    async def frequency(self, seen: NewTransition) -> int:
+        """Return how often a transition was seen."""
+        rows = await self._database.fetch(_Q["frequency"], scope=seen.scope, key=seen.key, value=seen.value)
+        return int(rows[0][0]) if rows else 0
+
+    async def transitions(self, scope: str, key: str, after: tuple[int, str], limit: int) -> list[Transition]:
+        """Return up to ``limit`` transitions of a key after this position."""
+        bounds = {"scope": scope, "key": key, "most_seen": after[0], "after": after[1], "most": limit}
+        return [rules.transition(row) for row in await self._database.fetch(_Q["transitions"], **bounds)]
+
+    async def learned(self, scope: str | None, least: int, after: tuple[int, str], limit: int) -> list[Transition]:
+        """Return up to ``limit`` transitions that were seen ``least`` times."""
+        # The index of learned patterns is for three and more, which a plan for any number does not know.
+        query = _Q["learned"].variant(indexed=least >= LEARNED_FROM, by_scope=scope is not None)
+        bounds = {"scope": scope, "least": least, "most_seen": after[0], "after": after[1], "most": limit}
+        return [rules.transition(row) for row in await self._database.fetch(query, **bounds)]
+
+    async def forget(self, scope: str, key: str) -> int:
+        """Remove the transitions of a key; count them."""
+        return len(await self._database.fetch(_Q["forget"], scope=scope, key=key))
+
+    async def save(self, new: NewProcedure, expected: int | None) -> tuple[int, int | None]:
+        """Save the next version; return the version found and the new one."""
+        for _ in range(_ROUNDS):
+            ((found, version),) = await self._database.fetch(
+                _Q["save"],
+                name=new.name,
+                scope=new.scope,
+                steps=new.steps,
+                trigger=new.trigger,
+                provenance=new.provenance,
+                embedding=new.embedding,
+                prior=new.prior,
+                expected=expected,
+            )
+            if version is not None or expected is not None:
+                return found or 0, version
+        raise Conflict("other writers were faster each time")
+
+    async def load(self, name: str, version: int | None) -> Procedure | None:
+        """Return the current version, or another one."""
+        if version is None:
+            rows = await self._database.fetch(_Q["load"], name=name)
+            return rules.procedure(rows[0]) if rows else None
+        newest = await self.versions(name, version + 1, 1) if version < 2**63 - 1 else []
+        return newest[0] if newest and newest[0].version == version else None
+
+    async def versions(self, name: str, before: int, limit: int) -> list[Procedure]:
+        """Return up to ``limit`` versions below ``before``, newest first."""
+        rows = await self._database.fetch(_Q["versions"], name=name, before=before, most=limit)
+        return [rules.procedure(row) for row in rows]
+
+    async def rollback(self, name: str, version: int) -> tuple[int, int | None]:
+        """Save an older version as the next one."""
+        rows = await self._database.fetch(_Q["rollback"], name=name, version=version)
+        return (rows[0][0], rows[0][1]) if rows else (0, None)
+
+    async def supersede(self, name: str, by: str | None) -> bool:
+        """Set or clear what took a procedure's place; tell whether both are there.
+
+        The way from ``by`` on is locked link by link, so that no two callers close a circle together.
+        """
+        if by is None:
+            return bool(await self._database.fetch(_Q["supersede"], name=name, by=None))
+        async with self._database.transaction() as transaction:
+            if not await transaction.fetch(_Q["lock"], name=name):
+                return False
+            after, passed = by, set[str]()
+            while after not in passed:
+                if after == name:
+                    raise Conflict("the procedure supersedes the other one already")
+                found = await transaction.fetch(_Q["lock"], name=after)
+                if not found and after == by:
+                    return False
+                passed.add(after)
+                if not found or found[0][0] is None:
+                    break
+                after = found[0][0]
+            await transaction.fetch(_Q["supersede"], name=name, by=by)
+            return True
+
+    async def record_outcome(self, name: str, version: int | None, success: bool) -> Standing | None:
+        """Count an outcome; None when the version is not there."""
+        query = _Q["succeed" if success else "fail"].variant(of_version=version is not None)
+        # A version that is replaced at this moment is not current any more, and seen as a former one in a second look.
+        for _ in range(1 if version is None else 2):
+            rows = await self._database.fetch(query, name=name, version=version)
+            if not rows and version is not None:
+                rows = await self._database.fetch(_Q["record_late"], name=name, version=version, success=success)
+            if rows:
+                return rules.standing(rows[0])
+        return None
+
+    async def listing(self, scope: str | None, after: str, limit: int) -> list[Procedure]:
+        """Return up to ``limit`` procedures with names greater than ``after``, by name."""
+        query = _Q["listing"].variant(by_scope=scope is not None)
+        return [rules.procedure(row) for row in await self._database.fetch(query, scope=scope, after=after, most=limit)]
+
+    async def sketches(self, wanted: Wanted, after: str, limit: int) -> list[Sketch]:
+        """Return up to ``limit`` sketches with names greater than ``after``, by name."""
+        query = _Q["sketches"].variant(
+            by_scope=wanted.scope is not None, triggers=wanted.kind == "trigger", embeddings=wanted.kind == "embedding"
+        )
+        bounds = {"scope": wanted.scope, "size": wanted.size, "after": after, "most": limit}
+        return [rules.sketch(row) for row in await self._database.fetch(query, **bounds)]
+
+    async def several(self, names: list[str]) -> list[Procedure]:
+        """Return the current versions of these procedures."""
+        return [rules.procedure(row) for row in await self._database.fetch(_Q["several"], names=names)]
+
+    async def remove(self, seen: list[tuple[str, int | None]]) -> int:
+        """Remove procedures, their versions go with them, each only if it has this revision; count them."""
+        names, revisions = [name for name, _ in seen], [revision for _, revision in seen]
+        return len(await self._database.fetch(_Q["remove"], names=names, revisions=revisions))
