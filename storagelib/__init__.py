@@ -36,6 +36,7 @@ from storagelib.secret_keys import MODE_KEY, SCHEMA_KEY, SecretKeys
 if TYPE_CHECKING:
     from storagelib._async.admin import AsyncAdministration as AsyncAdministration
     from storagelib._async.episodic import AsyncEpisodicMemory as AsyncEpisodicMemory
+    from storagelib._async.procedural import AsyncProceduralMemory as AsyncProceduralMemory
     from storagelib._async.rag import AsyncRag as AsyncRag
     from storagelib._async.semantic import AsyncSemanticMemory as AsyncSemanticMemory
     from storagelib._async.state_scopes import AsyncStateScopes as AsyncStateScopes
@@ -43,23 +44,28 @@ if TYPE_CHECKING:
     from storagelib._async.store import AsyncTenant as AsyncTenant
     from storagelib._sync.admin import Administration as Administration
     from storagelib._sync.episodic import EpisodicMemory as EpisodicMemory
+    from storagelib._sync.procedural import ProceduralMemory as ProceduralMemory
     from storagelib._sync.rag import Rag as Rag
     from storagelib._sync.semantic import SemanticMemory as SemanticMemory
     from storagelib._sync.state_scopes import StateScopes as StateScopes
     from storagelib._sync.store import Store as Store
     from storagelib._sync.store import Tenant as Tenant
+    from storagelib.sealing import KeyRing as KeyRing
 
 # Loaded when they are asked for: a program that uses one twin never loads the other.
 _LATER = {
     "Administration": "storagelib._sync.admin",
     "AsyncAdministration": "storagelib._async.admin",
     "AsyncEpisodicMemory": "storagelib._async.episodic",
+    "AsyncProceduralMemory": "storagelib._async.procedural",
     "AsyncRag": "storagelib._async.rag",
     "AsyncSemanticMemory": "storagelib._async.semantic",
     "AsyncStateScopes": "storagelib._async.state_scopes",
     "AsyncStore": "storagelib._async.store",
     "AsyncTenant": "storagelib._async.store",
     "EpisodicMemory": "storagelib._sync.episodic",
+    "KeyRing": "storagelib.sealing",
+    "ProceduralMemory": "storagelib._sync.procedural",
     "Rag": "storagelib._sync.rag",
     "SemanticMemory": "storagelib._sync.semantic",
     "StateScopes": "storagelib._sync.state_scopes",
@@ -74,6 +80,7 @@ __all__ = [
     "AlreadyExists",
     "AsyncAdministration",
     "AsyncEpisodicMemory",
+    "AsyncProceduralMemory",
     "AsyncRag",
     "AsyncSemanticMemory",
     "AsyncStateScopes",
@@ -86,12 +93,14 @@ __all__ = [
     "EpisodicMemory",
     "InvalidInput",
     "IsolationMode",
+    "KeyRing",
     "MemoryConfig",
     "MigrationError",
     "NotFound",
     "Page",
     "PermissionDenied",
     "PostgresConfig",
+    "ProceduralMemory",
     "QuotaExceeded",
     "Rag",
     "SecretKeys",

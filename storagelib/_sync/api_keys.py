@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from storagelib.clocks import FOREVER
 from storagelib.components.api_keys import (
     KEY_ID_PATTERN,
+    NAME_MAX,
     PREFIX,
     PREFIX_PATTERN,
     SECRET_BITS,
@@ -142,7 +143,7 @@ class ApiKeys:
         token = token_of(start, chosen, secrets.randbits(SECRET_BITS))
         new = NewKey(
             chosen,
-            check_text("name", name),
+            check_text("name", name, most=NAME_MAX),
             prefix=start,
             key_hash=key_hash(token),
             scopes=_scopes(scopes),
@@ -210,7 +211,7 @@ class ApiKeys:
         """
         check_page_size(limit)
         after = position_of(cursor, str, datetime, str)
-        chosen = None if name is None else check_text("name", name)
+        chosen = None if name is None else check_text("name", name, most=NAME_MAX)
         found = self._backend.keys(chosen, None if after is None else (after[0], after[1], after[2]), limit + 1)
         return page_of(found, limit, *_ORDER)
 
@@ -246,7 +247,7 @@ class ApiKeys:
         ``cryptography`` (extra ``sealing``) is missing.
         """
         chosen = _key_id() if key_id is None else check_text("key_id", key_id)
-        text = check_text("name", name)
+        text = check_text("name", name, most=NAME_MAX)
         plain = check_bytes("value", value, most=SEALED_BYTES_MAX)
         new = NewKey(
             chosen,

@@ -20,6 +20,7 @@ from storagelib.documents import Json
 from storagelib.errors import PermissionDenied
 
 __all__ = [
+    "NAME_MAX",
     "PREFIX",
     "ApiKey",
     "CreatedKey",
@@ -38,6 +39,8 @@ __all__ = [
 PREFIX: Final = "lsk"
 """The prefix of a token whose maker names no other."""
 SECRET_BITS: Final = 256
+NAME_MAX: Final = 255
+"""Characters of a key's name."""
 _SECRET_DIGITS: Final = 43
 _CHECKSUM_DIGITS: Final = 6
 # In the order of code points, so that ids which begin with the time sort by it.

@@ -10,7 +10,7 @@ from typing import Any
 
 from storagelib import documents
 from storagelib.clocks import from_microseconds, to_microseconds
-from storagelib.components.api_keys import ApiKey, NewKey, Sealed, VerifiedKey, api_key
+from storagelib.components.api_keys import NAME_MAX, ApiKey, NewKey, Sealed, VerifiedKey, api_key
 from storagelib.errors import Conflict, Unavailable
 from storagelib.sqlite.engine import SqliteEngine, SqliteStore, reads, writes, writes_once
 
@@ -48,7 +48,7 @@ _KEY = f"SELECT {_COLUMNS} FROM api_keys WHERE tenant_id = :tenant AND key_id = 
 _KEYS = f"""
 SELECT {_COLUMNS} FROM api_keys
  WHERE tenant_id = :tenant AND (name, created_at, key_id) > (:after_name, :after_time, :after_id)
-   AND (:name IS NULL OR name = :name)
+   AND name >= :first AND name <= :last
  ORDER BY name, created_at, key_id LIMIT :limit"""
 _SEALED = f"""
 SELECT sealed_value, sealing_key_id FROM api_keys
@@ -61,6 +61,7 @@ _PURGE = """
 DELETE FROM api_keys WHERE tenant_id = :tenant AND key_id IN (
     SELECT key_id FROM api_keys WHERE tenant_id = :tenant AND expires_at <= :now ORDER BY expires_at, key_id LIMIT :limit)"""
 _MINUTE = 60_000_000
+_LAST_NAME = "\U0010ffff" * NAME_MAX
 _BEFORE_ALL = -(2**63)
 
 
@@ -125,7 +126,8 @@ class SqliteApiKeys(SqliteStore):
         after_name, after_time, after_id = ("", _BEFORE_ALL, "") if after is None else after
         bounds = {
             "tenant": self.tenant_id,
-            "name": name,
+            "first": name or "",
+            "last": _LAST_NAME if name is None else name,
             "after_name": after_name,
             "after_time": to_microseconds(after_time) if isinstance(after_time, datetime) else after_time,
             "after_id": after_id,

@@ -63,13 +63,14 @@ SELECT key_id, name, prefix, scopes, metadata, sealing_key_id, rotated_from, exp
        created_at, updated_at
   FROM {{ schema }}.api_keys WHERE tenant_id = :tenant AND key_id = :key_id
 
+-- One name, or all of them, is a range: a plan that is kept knows neither.
 -- name: keys
--- in: name text, after_name text, after_time timestamptz, after_id text, most bigint
+-- in: first text, last text, after_name text, after_time timestamptz, after_id text, most bigint
 SELECT key_id, name, prefix, scopes, metadata, sealing_key_id, rotated_from, expires_at, revoked_at, last_used_at,
        created_at, updated_at
   FROM {{ schema }}.api_keys
  WHERE tenant_id = :tenant AND (name, created_at, key_id) > (:after_name, :after_time, :after_id)
-   AND (:name::text IS NULL OR name = :name)
+   AND name >= :first AND name <= :last
  ORDER BY name, created_at, key_id LIMIT :most
 
 -- name: sealed

@@ -4,19 +4,20 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from storage_sql.queries import load
 from storagelib._sync.postgres.database import Database
 from storagelib._sync.postgres.engine import PostgresEngine
 from storagelib.clocks import LONG_AGO
-from storagelib.components.api_keys import ApiKey, NewKey, Sealed, VerifiedKey, api_key
+from storagelib.components.api_keys import NAME_MAX, ApiKey, NewKey, Sealed, VerifiedKey, api_key
 from storagelib.errors import AlreadyExists, Conflict
 
 __all__ = ["PostgresApiKeys", "verify_over_all"]
 
 _QUERIES = load("api_keys")
 _VERIFY = _QUERIES["verify"]
+_LAST_NAME: Final = "\U0010ffff" * NAME_MAX
 
 
 class PostgresApiKeys:
@@ -87,7 +88,13 @@ class PostgresApiKeys:
         """Return up to ``limit`` rows behind ``after``."""
         after_name, after_time, after_id = ("", LONG_AGO, "") if after is None else after
         rows = self._database.fetch(
-            _QUERIES["keys"], name=name, after_name=after_name, after_time=after_time, after_id=after_id, most=limit
+            _QUERIES["keys"],
+            first=name or "",
+            last=_LAST_NAME if name is None else name,
+            after_name=after_name,
+            after_time=after_time,
+            after_id=after_id,
+            most=limit,
         )
         return [_record(row) for row in rows]
 
