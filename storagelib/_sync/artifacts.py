@@ -169,7 +169,7 @@ class Artifacts:
         """Store content under a name and return the artifact, which is the next version of that name in the session.
 
         ``content`` are bytes, a file that is open for reading bytes, or an iterator of bytes of any length, asynchronous
-        or not: it is read and sent in pieces of 4 MiB, and seen by nobody before its end. Bytes that are stored already
+        or not: it is read and sent in pieces of 2 MiB, and seen by nobody before its end. Bytes that are stored already
         are not sent again. ``keep`` lets it outlive ``delete_session``. Without ``artifact_id`` it gets a new one; one
         that is taken is ``AlreadyExists``.
         """
@@ -224,7 +224,7 @@ class Artifacts:
     def stream(self, artifact_id: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Go through the content of an artifact, or the range from ``start`` up to ``end``, in pieces; raises ``NotFound``.
 
-        No more than about 10 MiB are held at once, and no connection between two pieces. The hash of the whole content is
+        No more than a few MiB are held at once, and no connection between two pieces. The hash of the whole content is
         compared before its last piece is given.
         """
         _check_range(start, end)

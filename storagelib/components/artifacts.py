@@ -57,7 +57,7 @@ INLINE_BYTES: Final = 1 << 20
 """Content from this size on is kept in chunks, smaller content in one row."""
 CHUNK_BYTES: Final = 1 << 18
 """Uncompressed bytes of a chunk, the last one excepted."""
-BATCH_CHUNKS: Final = 16
+BATCH_CHUNKS: Final = 8
 """Chunks that go to the storage, or come from it, in one round trip."""
 BATCH_BYTES: Final = CHUNK_BYTES * BATCH_CHUNKS
 """Uncompressed bytes of such a batch."""
