@@ -14,6 +14,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from storagelib.errors import Unavailable
+
 __all__ = ["AsyncBlocking", "AsyncLock", "Blocking", "Lock", "async_sleep", "sleep"]
 
 Result = TypeVar("Result")
@@ -35,6 +37,7 @@ class AsyncBlocking:
         """Take how many calls may read at once; threads are started when they are needed."""
         self._readers = ThreadPoolExecutor(max(1, readers), thread_name_prefix="llmspell-read")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="llmspell-write")
+        self._closed = False
 
     def adapt(self, backend: Any) -> Any:
         """Return the asynchronous face of a blocking backend."""
@@ -46,6 +49,8 @@ class AsyncBlocking:
         if where is None:
             return function(*args, **kwargs)
         threads = self._writer if where == "writer" else self._readers
+        if self._closed:
+            raise Unavailable("the store is closed")
         return await asyncio.get_running_loop().run_in_executor(threads, functools.partial(function, *args, **kwargs))
 
     async def work(self, function: Callable[..., Result], *args: Any) -> Result:
@@ -54,6 +59,7 @@ class AsyncBlocking:
 
     async def aclose(self) -> None:
         """End the threads once their calls are done."""
+        self._closed = True
         await asyncio.to_thread(self._readers.shutdown)
         await asyncio.to_thread(self._writer.shutdown)
 

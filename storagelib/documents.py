@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from storagelib.errors import InvalidInput
+from storagelib.errors import Corrupted, InvalidInput
 from storagelib.limits import DOCUMENT_BYTES_MAX, INTEGER_MAX, METADATA_BYTES_MAX
 
 __all__ = ["DEPTH_MAX", "Document", "Json", "check_document", "check_metadata", "decode", "encode"]
@@ -73,8 +73,11 @@ def encode(value: Json) -> str:
 
 
 def decode(text: str | bytes) -> Json:
-    """Return the value of JSON text that a backend kept."""
-    return json.loads(text)
+    """Return the value of JSON text that a backend kept; raises ``Corrupted`` when it is none (any more)."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Corrupted("a stored document is not JSON: the storage is damaged") from error
 
 
 class _Unsettled(Exception):  # noqa: N818 - it only says that somebody has to look closer

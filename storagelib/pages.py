@@ -85,5 +85,7 @@ def _typed(value: Any, kind: type) -> Any:
         return int(check_integer("cursor", value))
     if kind is str:
         return check_text("cursor", value, least=0, most=_CURSOR_MAX)
+    if not isinstance(value, str):
+        raise ValueError(value)  # noqa: TRY004 - told like every other fault
     typed = kind.fromisoformat(value) if hasattr(kind, "fromisoformat") else kind(value)
     return check_time("cursor", typed) if isinstance(typed, datetime) else typed

@@ -218,7 +218,12 @@ class Session:
                     self._prepared[statement] = named[statement]
             elif result.status == ExecStatus.FATAL_ERROR and failed is None:
                 failed = self._fault(result, statement)
-        yield from generators.fetch_many(pgconn)
+        # What is checked at the commit fails here, before the sync is answered.
+        while (results := (yield from generators.fetch_many(pgconn))) and (
+            results[-1].status != ExecStatus.PIPELINE_SYNC
+        ):
+            if results[-1].status == ExecStatus.FATAL_ERROR and failed is None:
+                failed = error_from_result(results[-1])
         pgconn.exit_pipeline_mode()
         if failed is not None:
             raise failed

@@ -75,7 +75,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if (about in subject.stores or subject.stores >= STORES_BY_NAME.keys())
         and (subject.settable_clock or not moving)
     ]
-    metafunc.parametrize("subject", chosen, ids=[subject.name for subject in chosen])
+    metafunc.parametrize("subject", [pytest.param(each, id=each.name, marks=each.marks) for each in chosen])
 
 
 @pytest.fixture

@@ -53,6 +53,9 @@ class Subject:
     stores: frozenset[str] = frozenset(STORES_BY_NAME)
     settable_clock: bool = True
     blocking: bool = False
+    blocking_marks: tuple[Any, ...] = ()
+    """Marks of the tests behind the blocking library, such as one that leaves them out of quick runs."""
+    marks: tuple[Any, ...] = ()
 
     @classmethod
     def registered(cls, store: str, backend: str, **options: object) -> Subject:
@@ -69,7 +72,8 @@ class Subject:
     @property
     def twins(self) -> tuple[Subject, Subject]:
         """The subject behind the asynchronous and the blocking library."""
-        return replace(self, name=f"{self.name}-async"), replace(self, name=f"{self.name}-sync", blocking=True)
+        behind = replace(self, name=f"{self.name}-sync", blocking=True, marks=self.blocking_marks)
+        return replace(self, name=f"{self.name}-async"), behind
 
 
 @contextmanager

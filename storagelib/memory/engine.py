@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from storagelib.clocks import Clock, system_clock
-from storagelib.errors import QuotaExceeded
+from storagelib.errors import QuotaExceeded, Unavailable
 
 __all__ = ["MemoryEngine", "MemorySpace", "Row", "Table"]
 
@@ -33,6 +33,7 @@ class MemorySpace:
     tables: dict[str, Table] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
     undo: list[tuple[Table, Key, Row | None]] | None = None
+    closed: bool = False
 
     def now(self) -> datetime:
         """Return the present moment in UTC."""
@@ -49,6 +50,8 @@ class MemorySpace:
     def transaction(self) -> Iterator[None]:
         """Keep every other thread out, and take every change back when the block raises."""
         with self.lock:
+            if self.closed:
+                raise Unavailable("the store is closed")
             if self.undo is not None:
                 yield
                 return
@@ -130,6 +133,9 @@ class MemoryEngine:
     def close(self) -> None:
         """Forget everything."""
         with self.lock:
+            for space in self.spaces.values():
+                space.closed = True
+                space.tables.clear()
             self.spaces.clear()
 
 

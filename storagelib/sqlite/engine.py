@@ -67,6 +67,7 @@ class SqliteEngine:
         self.write_lock = threading.RLock()
         self._writer: sqlite3.Connection | None = None
         self._presence: int | None = None
+        self._process = os.getpid()
 
     def open(self) -> SqliteEngine:
         """Make or open the file and bring its schema up; raises ``MigrationError`` for a newer or busy one."""
@@ -99,6 +100,7 @@ class SqliteEngine:
 
     def reader(self) -> sqlite3.Connection:
         """Lend a connection for reading; give it back with ``give_back``."""
+        self._check_process()
         try:
             return self._readers.pop()
         except IndexError:
@@ -117,6 +119,7 @@ class SqliteEngine:
 
     def writer(self) -> sqlite3.Connection:
         """Return the connection that writes; only under ``write_lock``."""
+        self._check_process()
         if self._writer is None:
             raise Unavailable("the store is closed")
         return self._writer
@@ -142,13 +145,18 @@ class SqliteEngine:
         try:
             if together:
                 connection.execute("BEGIN")
-            return work(connection)
-        except BaseException as error:
-            raise _translated(error, self.path) from error
-        finally:
+            result = work(connection)
             if connection.in_transaction:
-                connection.rollback()
-            self.give_back(connection)
+                connection.execute("COMMIT")
+        except BaseException as error:
+            connection.close()
+            raise _translated(error, self.path) from error
+        self.give_back(connection)
+        return result
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise Unavailable("the store was opened before this process was forked: open one in each process")
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -222,11 +230,13 @@ def reads(
         engine = self.engine
         connection = engine.reader()
         try:
-            return method(self, connection, *args, **kwargs)
-        except sqlite3.Error as error:
+            result = method(self, connection, *args, **kwargs)
+        except BaseException as error:
+            # A cursor that the traceback holds would keep the connection in its old snapshot.
+            connection.close()
             raise _translated(error, engine.path) from error
-        finally:
-            engine.give_back(connection)
+        engine.give_back(connection)
+        return result
 
     call.runs_on = "reader"  # type: ignore[attr-defined]
     return call

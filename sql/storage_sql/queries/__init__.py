@@ -19,12 +19,13 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final
 
-from storage_sql.renderer import Marked, render
+from storage_sql.renderer import Identifier, Literal, Marked, render
 
 __all__ = ["Compiled", "Query", "compile_query", "load"]
 
 _HEADER: Final = re.compile(r"-- (name|in|plan): (.*)")
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
+_VARIANTS_MAX: Final = 20_000
 _TYPE: Final = re.compile(r"(text|bytea|bigint|float8|float4|boolean|timestamptz|uuid|jsonb|vector)(\[\])?")
 
 
@@ -39,12 +40,16 @@ class Query:
     marks: Mapping[str, Marked | bool] = field(default_factory=dict)
     clauses: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
-    variants: dict[tuple[tuple[str, Marked | bool], ...], Query] = field(default_factory=dict, repr=False)
+    variants: dict[tuple[tuple[str, str, Marked | bool], ...], Query] = field(default_factory=dict, repr=False)
 
     def variant(self, **marks: Marked | bool) -> Query:
         """Return the statement with flags and names of its template settled; the same marks give the same object."""
-        key = tuple(sorted(marks.items()))
+        key = tuple(sorted((name, type(mark).__name__, mark) for name, mark in marks.items()))
         if key not in self.variants:
+            # 1 equals True and would take its place in the cache.
+            odd = [name for name, mark in marks.items() if type(mark) not in {bool, Identifier, Literal}]
+            if odd or len(self.variants) >= _VARIANTS_MAX:
+                raise ValueError(f"{self.name}: marks are flags and names, and a statement has few variants: {odd}")
             self.variants[key] = replace(self, marks={**self.marks, **marks}, variants={})
         return self.variants[key]
 

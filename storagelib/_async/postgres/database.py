@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from storage_sql.queries import Query, load
 from storagelib._postgres.faults import RETRIED, STALE_PLAN, translated
+from storagelib._postgres.forks import check_process, watch
 from storagelib._postgres.identity import FACTS, TENANT, check_tenant, installation
 from storagelib._postgres.session import Call, Installation, Session
 from storagelib.blocking import async_sleep
@@ -43,6 +45,7 @@ class AsyncLogin:
         self._source = source
         self._config = config
         self._refusal: StorageError | None = None
+        self._process = os.getpid()
         self._found: Installation | None = None
         self.credentials = source()
         self.sealed = self.credentials.mode == "sealed"
@@ -102,6 +105,7 @@ class AsyncLogin:
 
     async def lend(self) -> AsyncLibraryConnection:
         """Take a connection that the server has not hung up on."""
+        check_process(self._process)
         while True:
             try:
                 connection = await self._pool.getconn()
@@ -128,15 +132,21 @@ class AsyncLogin:
         await async_sleep(random.random() * 0.005 * 2**attempt)  # noqa: S311 - to keep two losers apart
 
     def _busy(self) -> StorageError:
+        if self._refusal is not None:
+            return self._refusal
         stats = self._pool.get_stats()
         if stats.get("pool_size", 0) == 0 or stats.get("pool_available", 0) == stats.get("pool_size", 0):
-            return self._refusal or Unavailable("the server cannot be reached")
+            return Unavailable("the server cannot be reached")
         return Unavailable(
             f"all {stats['pool_size']} connections were busy for {self._config.pool_timeout_seconds:g} s: raise pool_max"
         )
 
     def _conninfo(self) -> str:
-        self.credentials = self._source()
+        try:
+            self.credentials = self._source()
+        except StorageError as error:
+            self._refusal = error
+            raise
         pooled = self.credentials.pooled_dsn if self._config.pooler == "transaction" else None
         return pooled or self.credentials.conninfo
 
@@ -169,6 +179,8 @@ class AsyncLogin:
         except StorageError as error:
             self._refusal = error
             raise
+        self._refusal = None
+        watch(connection)
         connection.session = Session(
             connection,
             self._installation(found),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from storage_sql.queries import Query, load
 from storagelib._postgres.faults import RETRIED, STALE_PLAN, translated
+from storagelib._postgres.forks import check_process, watch
 from storagelib._postgres.identity import FACTS, TENANT, check_tenant, installation
 from storagelib._postgres.session import Call, Installation, Session
 from storagelib.blocking import sleep
@@ -44,6 +46,7 @@ class Login:
         self._source = source
         self._config = config
         self._refusal: StorageError | None = None
+        self._process = os.getpid()
         self._found: Installation | None = None
         self.credentials = source()
         self.sealed = self.credentials.mode == "sealed"
@@ -103,6 +106,7 @@ class Login:
 
     def lend(self) -> LibraryConnection:
         """Take a connection that the server has not hung up on."""
+        check_process(self._process)
         while True:
             try:
                 connection = self._pool.getconn()
@@ -129,15 +133,21 @@ class Login:
         sleep(random.random() * 0.005 * 2**attempt)  # noqa: S311 - to keep two losers apart
 
     def _busy(self) -> StorageError:
+        if self._refusal is not None:
+            return self._refusal
         stats = self._pool.get_stats()
         if stats.get("pool_size", 0) == 0 or stats.get("pool_available", 0) == stats.get("pool_size", 0):
-            return self._refusal or Unavailable("the server cannot be reached")
+            return Unavailable("the server cannot be reached")
         return Unavailable(
             f"all {stats['pool_size']} connections were busy for {self._config.pool_timeout_seconds:g} s: raise pool_max"
         )
 
     def _conninfo(self) -> str:
-        self.credentials = self._source()
+        try:
+            self.credentials = self._source()
+        except StorageError as error:
+            self._refusal = error
+            raise
         pooled = self.credentials.pooled_dsn if self._config.pooler == "transaction" else None
         return pooled or self.credentials.conninfo
 
@@ -170,6 +180,8 @@ class Login:
         except StorageError as error:
             self._refusal = error
             raise
+        self._refusal = None
+        watch(connection)
         connection.session = Session(
             connection,
             self._installation(found),

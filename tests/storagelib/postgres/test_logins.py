@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -216,6 +217,33 @@ def test_a_provider_that_mixes_tenants_up_is_caught(conformance_tenants: Tenants
         with pytest.raises(PermissionDenied):
             store.for_tenant(one).kv.get("a")
         assert store.for_tenant(other).kv.get("a") is None
+        # With the other's pool open already, it is still not taken for one's own.
+        with pytest.raises(PermissionDenied):
+            store.for_tenant(one).kv.get("a")
+
+
+def test_a_shared_login_lives_as_long_as_any_tenant_of_it(conformance_tenants: Tenants) -> None:
+    """The tenant that opened the pool may go: new connections are made with the credentials of another."""
+    first, second = conformance_tenants.new("sealed"), conformance_tenants.new("sealed")
+    gone: set[str] = set()
+
+    def provider(tenant: str) -> Credentials:
+        if tenant in gone:
+            raise PermissionDenied("its Secret is gone")
+        return conformance_tenants.of(tenant)
+
+    config = StoreConfig(backend="postgres", postgres=PostgresConfig(pool_min=0, pool_max=1, pool_timeout_seconds=2))
+    with Store.open(config, provider=provider) as store:
+        for tenant in (first, second):
+            store.for_tenant(tenant).kv.set("a", b"1")
+        gone.add(first)
+        with conformance_tenants.installation.database.connect() as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'llmspell'"
+                " AND datname = current_database()"
+            )
+        time.sleep(0.7)
+        assert store.for_tenant(second).kv.get("a") == b"1"
 
 
 async def test_concurrent_tenants_share_connections_and_nothing_else(conformance_tenants: Tenants) -> None:

@@ -162,6 +162,26 @@ def old(path: Path, version: int) -> None:
     raw.close()
 
 
+def test_a_damaged_document_is_told_as_such(tmp_path: Path) -> None:
+    """Not as an error of the JSON module; and whoever keeps the error does not keep others from fresh answers."""
+    with opened(tmp_path / "a.db") as store:
+        kv = store.for_tenant("acme").kv
+        kv.set("a", b"1", metadata={"n": 1})
+        kv.set("x", b"old")
+
+        def damage(connection: sqlite3.Connection) -> None:
+            connection.execute("UPDATE kv_store SET metadata = '{' WHERE key = 'a'")
+
+        engine = store._engines["sqlite"]
+        engine._writer.execute("PRAGMA ignore_check_constraints = 1")
+        engine.write(damage)
+        with pytest.raises(Corrupted) as kept:
+            kv.get_many(["a", "x"])
+        kv.set("x", b"new")
+        assert kv.get("x") == b"new"
+        assert kept.value is not None
+
+
 def test_a_folder_that_may_not_be_written_is_told_as_such(tmp_path: Path) -> None:
     """Before anything else."""
     blocker = tmp_path / "file"
