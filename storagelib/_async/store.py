@@ -45,6 +45,7 @@ class AsyncStore:
         self._clock = clock
         self._blocking = AsyncBlocking(config.sqlite.readers)
         self._engines: dict[str, Any] = {}
+        self._closed = False
 
     @classmethod
     async def open(
@@ -69,6 +70,7 @@ class AsyncStore:
 
     async def aclose(self) -> None:
         """Close every connection and thread; calls that are made later raise ``Unavailable``."""
+        self._closed = True
         while self._engines:
             name, engine = self._engines.popitem()
             if name == "postgres":
@@ -112,6 +114,8 @@ class AsyncStore:
         """Return one tenant's backend of one store, as the facades use it."""
         name = self.config.backend_of(store)
         engine = self._engines.get(name)
+        if self._closed:
+            raise Unavailable("the store is closed")
         if name == "postgres" and engine is not None:
             return engine.backend(store, tenant_id)
         if name == "memory" and engine is not None:

@@ -46,6 +46,7 @@ class Store:
         self._clock = clock
         self._blocking = Blocking(config.sqlite.readers)
         self._engines: dict[str, Any] = {}
+        self._closed = False
 
     @classmethod
     def open(
@@ -70,6 +71,7 @@ class Store:
 
     def close(self) -> None:
         """Close every connection and thread; calls that are made later raise ``Unavailable``."""
+        self._closed = True
         while self._engines:
             name, engine = self._engines.popitem()
             if name == "postgres":
@@ -113,6 +115,8 @@ class Store:
         """Return one tenant's backend of one store, as the facades use it."""
         name = self.config.backend_of(store)
         engine = self._engines.get(name)
+        if self._closed:
+            raise Unavailable("the store is closed")
         if name == "postgres" and engine is not None:
             return engine.backend(store, tenant_id)
         if name == "memory" and engine is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -59,7 +59,7 @@ async def _blocking(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list
 async def _plain(value: Any) -> Any:
     if isinstance(value, Awaited):
         return value._target  # noqa: SLF001 - its own kind
-    if inspect.isasyncgen(value):
+    if isinstance(value, AsyncIterable):
         return [item async for item in value]
     if inspect.iscoroutinefunction(value):
         return lambda *args, **kwargs: asyncio.run(value(*args, **kwargs))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from storagelib._sync.postgres.database import Database, Login
@@ -12,7 +13,7 @@ from storagelib.backends import class_of
 from storagelib.blocking import Lock
 from storagelib.config import PostgresConfig
 from storagelib.credentials import Credentials
-from storagelib.errors import PermissionDenied, Unavailable
+from storagelib.errors import PermissionDenied, StorageError, Unavailable
 
 __all__ = ["PostgresEngine", "Provider"]
 
@@ -34,7 +35,7 @@ class PostgresEngine:
         self._several = provider is not None or config.credentials is None
         self._logins: OrderedDict[Key, Login] = OrderedDict()
         self._of_tenants: dict[str, tuple[Key, Credentials]] = {}
-        self._opening = Lock()
+        self._opening: dict[Key, Lock] = {}
         self._closed = False
 
     def open(self) -> PostgresEngine:
@@ -46,10 +47,9 @@ class PostgresEngine:
     def close(self) -> None:
         """Close all pools."""
         self._closed = True
-        with self._opening:
-            while self._logins:
-                _, login = self._logins.popitem()
-                login.close()
+        while self._logins:
+            _, login = self._logins.popitem()
+            login.close()
 
     def check_tenant(self, tenant_id: str) -> None:
         """Refuse a tenant that the one set of credentials is not for, before any I/O."""
@@ -70,7 +70,9 @@ class PostgresEngine:
         login = None if known is None else self._logins.get(known[0])
         if known is None or login is None:
             return self._open_login(tenant_id)
-        self._logins.move_to_end(known[0])
+        with suppress(KeyError):
+            # Another thread may have closed it just now; then lending from it says so.
+            self._logins.move_to_end(known[0])
         return login
 
     def gateway(self) -> tuple[Login, str]:
@@ -106,17 +108,40 @@ class PostgresEngine:
             raise PermissionDenied("the provider gave the credentials of another tenant")
         return found
 
+    def _any_credentials(self, key: Key, tenant_id: str) -> Credentials:
+        """Return what opens a login: of the tenant that first asked, or of any other that shares it."""
+        sharing = [tenant for tenant, (known, _) in list(self._of_tenants.items()) if known == key]
+        refusal: StorageError | None = None
+        for tenant in dict.fromkeys([tenant_id, *reversed(sharing)]):
+            try:
+                return self._credentials(tenant)
+            except StorageError as error:
+                refusal = refusal or error
+        raise refusal or PermissionDenied("there are no credentials for this tenant")
+
     def _open_login(self, tenant_id: str) -> Login:
         credentials = self._credentials(tenant_id)
-        key = (credentials.host, str(credentials.port), credentials.dbname, credentials.user, credentials.schema)
-        with self._opening:
-            if self._closed:
-                raise Unavailable("the store is closed")
-            if key not in self._logins:
-                self._logins[key] = Login(lambda: self._credentials(tenant_id), self._config).open()
+        key = _key(credentials)
+        # A lock for each login: a server that does not answer keeps nobody else waiting.
+        with self._opening.setdefault(key, Lock()):
+            self._check_open()
+            login = self._logins.get(key)
+            if login is None:
+                login = Login(lambda: self._any_credentials(key, tenant_id), self._config)
+                login.open()
+                self._logins[key] = login
                 self._bound()
             self._of_tenants[tenant_id] = (key, credentials)
-            return self._logins[key]
+        try:
+            self._check_open()
+        except Unavailable:
+            login.close()
+            raise
+        return login
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Unavailable("the store is closed")
 
     def _bound(self) -> None:
         """Close the pools longest unused, the busy ones excepted, until there are as few as allowed."""
@@ -126,3 +151,17 @@ class PostgresEngine:
             if not login.busy():
                 del self._logins[key]
                 login.close()
+
+
+def _key(credentials: Credentials) -> Key:
+    """Tell logins apart: whose password differs only is the same one, rotated; in role mode each tenant has its own."""
+    return (
+        credentials.host,
+        str(credentials.port),
+        credentials.dbname,
+        credentials.user,
+        credentials.schema,
+        credentials.sslmode,
+        credentials.mode,
+        credentials.tenant_id if credentials.mode == "role" else "",
+    )
