@@ -86,12 +86,15 @@ SELECT artifact_id, session_id, name, version, sequence, artifact_type, mime_typ
        metadata, keep, created_at
   FROM {{ schema }}.artifacts WHERE tenant_id = :tenant AND artifact_id = :artifact_id
 
+-- OFFSET 0 has the content looked up by its key.
 -- name: content
 -- in: artifact_id text
 SELECT a.artifact_id, a.session_id, a.name, a.version, a.sequence, a.artifact_type, a.mime_type, a.size_bytes,
        a.content_hash, a.tags, a.metadata, a.keep, a.created_at, c.chunk_size, c.is_compressed, c.data
-  FROM {{ schema }}.artifacts AS a
-  JOIN {{ schema }}.artifact_content AS c ON c.tenant_id = :tenant AND c.content_hash = a.content_hash
+  FROM {{ schema }}.artifacts AS a, LATERAL (
+    SELECT chunk_size, is_compressed, data FROM {{ schema }}.artifact_content AS found
+     WHERE found.tenant_id = :tenant AND found.content_hash = a.content_hash OFFSET 0
+  ) AS c
  WHERE a.tenant_id = :tenant AND a.artifact_id = :artifact_id
 
 -- name: chunks
@@ -126,14 +129,18 @@ SELECT a.artifact_id, a.session_id, a.name, a.version, a.sequence, a.artifact_ty
 {% endif %}
  ORDER BY {% if named %}a.version{% else %}a.sequence{% endif %} LIMIT :most
 
--- The listing of the tag has the order, where one is asked for, otherwise that of the type or of all artifacts.
+-- The listing of the tag has the order, where one is asked for, otherwise that of the type or of all artifacts. OFFSET 0
+-- has each artifact looked up by its key, so that a page of a tag costs what it shows.
 -- name: anywhere
 -- in: artifact_type text, tag text, after_time timestamptz, after_id text, most bigint
 SELECT a.artifact_id, a.session_id, a.name, a.version, a.sequence, a.artifact_type, a.mime_type, a.size_bytes,
        a.content_hash, a.tags, a.metadata, a.keep, a.created_at
 {% if tagged %}
   FROM {{ schema }}.artifact_tags AS p
-  JOIN {{ schema }}.artifacts AS a ON a.tenant_id = :tenant AND a.artifact_id = p.artifact_id
+  JOIN LATERAL (
+    SELECT * FROM {{ schema }}.artifacts AS found
+     WHERE found.tenant_id = :tenant AND found.artifact_id = p.artifact_id OFFSET 0
+  ) AS a ON true
  WHERE p.tenant_id = :tenant AND p.tag = :tag
 {% else %}
   FROM {{ schema }}.artifacts AS a
@@ -172,8 +179,8 @@ WITH dead AS (
                 ELSE uploading_until <= statement_timestamp() END
      ORDER BY last_accessed_at LIMIT :most FOR UPDATE SKIP LOCKED
 ), gone AS (
-    DELETE FROM {{ schema }}.artifact_content AS c USING dead
-     WHERE c.tenant_id = :tenant AND c.content_hash = dead.content_hash
+    DELETE FROM {{ schema }}.artifact_content AS c
+     WHERE c.tenant_id = :tenant AND c.content_hash = ANY (ARRAY (SELECT content_hash FROM dead))
     RETURNING c.size_bytes, c.uploading_until IS NOT NULL AS is_upload
 )
 SELECT count(*) FILTER (WHERE NOT is_upload), count(*) FILTER (WHERE is_upload), coalesce(sum(size_bytes), 0)::bigint
