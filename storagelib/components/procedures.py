@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -231,8 +232,10 @@ def identity(scope: str, key: str, value: str) -> str:
     )
 
 
-def pattern_id(of: str) -> UUID:
-    """Return the id of the pattern with this identity: one pattern has one id, whoever writes it."""
+@lru_cache(1024)
+def pattern_id(seen: NewTransition) -> UUID:
+    """Return the id of a transition: it has one, whoever writes it. The last ones are remembered, for they come again."""
+    of = identity(seen.scope, seen.key, seen.value)
     return UUID(bytes=hashlib.sha256(of.encode()).digest()[:16], version=5)
 
 

@@ -13,7 +13,6 @@ from storagelib.components.procedures import (
     Standing,
     Transition,
     Wanted,
-    identity,
     pattern_id,
 )
 from storagelib.errors import Conflict
@@ -38,7 +37,7 @@ class MemoryProcedures:
     def observe(self, seen: NewTransition) -> int:
         """Count a transition once more; return its frequency."""
         with self._space.transaction():
-            now, known = self._space.now(), pattern_id(identity(seen.scope, seen.key, seen.value))
+            now, known = self._space.now(), pattern_id(seen)
             found = self._patterns.get(known)
             row: dict[str, Any] = (
                 dict(found) if found is not None else {"frequency": 0, "first_seen": now, "created_at": now}
@@ -51,7 +50,7 @@ class MemoryProcedures:
     def frequency(self, seen: NewTransition) -> int:
         """Return how often a transition was seen."""
         with self._space.transaction():
-            found = self._patterns.get(pattern_id(identity(seen.scope, seen.key, seen.value)))
+            found = self._patterns.get(pattern_id(seen))
             return 0 if found is None else int(found["frequency"])
 
     def transitions(self, scope: str, key: str, after: tuple[int, str], limit: int) -> list[Transition]:

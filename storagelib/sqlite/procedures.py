@@ -90,7 +90,7 @@ class SqliteProcedures(SqliteStore):
     @writes_once
     def observe(self, database: Connection, seen: NewTransition) -> int:
         """Count a transition once more; return its frequency."""
-        known = str(pattern_id(identity(seen.scope, seen.key, seen.value)))
+        known = str(pattern_id(seen))
         values = (self.tenant_id, known, seen.scope, seen.key, seen.value, self.engine.now())
         ((frequency,),) = database.execute(_OBSERVE, values).fetchall()
         return int(frequency)

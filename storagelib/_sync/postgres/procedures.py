@@ -17,10 +17,9 @@ from storagelib.components.procedures import (
     Standing,
     Transition,
     Wanted,
-    identity,
     pattern_id,
 )
-from storagelib.errors import Conflict
+from storagelib.errors import AlreadyExists, Conflict
 
 __all__ = ["PostgresProcedures"]
 
@@ -38,9 +37,14 @@ class PostgresProcedures:
 
     def observe(self, seen: NewTransition) -> int:
         """Count a transition once more; return its frequency."""
-        known = pattern_id(identity(seen.scope, seen.key, seen.value))
-        rows = self._database.fetch(_Q["observe"], id=known, scope=seen.scope, key=seen.key, value=seen.value)
-        return int(rows[0][0])
+        asked = {"id": pattern_id(seen), "scope": seen.scope, "key": seen.key, "value": seen.value}
+        for _ in range(_ROUNDS):
+            try:
+                return int((self._database.fetch(_Q["observe"], **asked))[0][0])
+            except AlreadyExists:
+                # Somebody saw it for the first time at the same moment; now it is there to be counted.
+                continue
+        raise Conflict("other writers were faster each time")
 
     def frequency(self, seen: NewTransition) -> int:
         """Return how often a transition was seen."""
