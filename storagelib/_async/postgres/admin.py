@@ -98,19 +98,14 @@ class AsyncPostgresAdministration:
     async def vector_index(self, tenant_id: str, dimension: int, options: IndexOptions, dry_run: bool) -> IndexReport:
         """Plan, or maintain, the index of one tenant's vectors."""
         installation = await self._installation()
-
-        async def work() -> IndexReport:
+        await self._rows(f"SET ROLE {ident(installation.names.maintenance)}")
+        try:
             if not dry_run:
-                return await self._run(
-                    maintain_index(self._schema, installation.extensions, tenant_id, dimension, options)
-                )
+                extensions = installation.extensions
+                return await self._run(maintain_index(self._schema, extensions, tenant_id, dimension, options))
             observed = await self._run(observe(self._schema, tenant_id, dimension))
             actions, notes = plan_index(tenant_id, dimension, observed, options)
             return IndexReport(observed, actions, notes)
-
-        await self._rows(f"SET ROLE {ident(installation.names.maintenance)}")
-        try:
-            return await work()
         finally:
             await self._rows("RESET ROLE")
 

@@ -99,17 +99,14 @@ class PostgresAdministration:
     def vector_index(self, tenant_id: str, dimension: int, options: IndexOptions, dry_run: bool) -> IndexReport:
         """Plan, or maintain, the index of one tenant's vectors."""
         installation = self._installation()
-
-        def work() -> IndexReport:
+        self._rows(f"SET ROLE {ident(installation.names.maintenance)}")
+        try:
             if not dry_run:
-                return self._run(maintain_index(self._schema, installation.extensions, tenant_id, dimension, options))
+                extensions = installation.extensions
+                return self._run(maintain_index(self._schema, extensions, tenant_id, dimension, options))
             observed = self._run(observe(self._schema, tenant_id, dimension))
             actions, notes = plan_index(tenant_id, dimension, observed, options)
             return IndexReport(observed, actions, notes)
-
-        self._rows(f"SET ROLE {ident(installation.names.maintenance)}")
-        try:
-            return work()
         finally:
             self._rows("RESET ROLE")
 
