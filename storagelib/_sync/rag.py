@@ -10,6 +10,7 @@ from storagelib.components.passages import Ingested, Passage, check_chunks, sour
 from storagelib.documents import Document, check_metadata
 from storagelib.errors import InvalidInput
 from storagelib.flows import Flow
+from storagelib.identifiers import uuid7
 from storagelib.limits import PAGE_DEFAULT, PAGE_MAX, check_integer, check_text
 from storagelib.pages import Page
 
@@ -26,13 +27,18 @@ _COLLECTION_MAX: Final = 50
 _DOCUMENT_MAX: Final = 200
 _SOURCE: Final = "source_hash"
 _PASSAGES: Final = "passages"
+_EDITION: Final = "edition"
+_TAKEN: Final = frozenset({_SOURCE, _PASSAGES, _EDITION})
 
 
 class Rag:
     """Documents of one collection. Each is a scope ``rag/<collection>/<document id>`` of the tenant's vectors.
 
     ``rag = Rag(store.for_tenant("acme"), embed, dimension=384)``. What a document's pieces carry besides the caller's
-    metadata stands under ``source_hash`` and ``passages``, which the caller therefore may not use.
+    metadata stands under ``source_hash``, ``passages`` and ``edition``, which the caller therefore may not use.
+
+    Every write of a document is an edition of its own, written all or none; that of the first piece is the one that counts.
+    Pieces of another one were overwritten in part and never count again: whoever ingests the document removes them.
     """
 
     def __init__(self, tenant: Tenant, embed: Embedder, *, dimension: int, collection: str = "default") -> None:
@@ -54,31 +60,31 @@ class Rag:
     ) -> Ingested:
         """Embed and keep a document's pieces, in their order, in place of those it had.
 
-        The same ``source`` (the same pieces, where none is given) and metadata again change nothing and embed nothing. The
-        pieces are written together: a search sees the old ones or the new ones; where the new document is shorter, its old
-        end may still be found for a moment.
+        The same ``source`` (the same pieces, where none is given) and metadata again embed nothing and change nothing, but
+        remove what an ingest that was cut short left. The pieces are written together: a search sees the old ones or the new
+        ones; where the new document is shorter, its old end may still be found for a moment. Of several ingests at once one
+        wins with all its pieces.
         """
         scope = self._scope(document_id)
         pieces, own = check_chunks(chunks), dict(metadata or {})
-        if own.keys() & {_SOURCE, _PASSAGES}:
-            raise InvalidInput("the document cannot be ingested", [f"metadata: {_SOURCE} and {_PASSAGES} are taken"])
+        if own.keys() & _TAKEN:
+            raise InvalidInput("the document cannot be ingested", [f"metadata: {', '.join(sorted(_TAKEN))} are taken"])
         digest = source_hash([*pieces, check_metadata(own)], None) if source is None else source_hash([], source)
         before = self._first(scope)
         if before is not None and before.metadata.get(_SOURCE) == digest and _own(before) == own:
-            return Ingested(document_id, "unchanged", int(before.metadata[_PASSAGES]), digest)
+            count = int(before.metadata[_PASSAGES])
+            self._tidy(scope, count)
+            return Ingested(document_id, "unchanged", count, digest)
         self._vectors.upsert_many(
             [_id(scope, position) for position in range(len(pieces))],
             Flow.result_of(self._embed, pieces),
             scope=scope,
             contents=pieces,
-            metadata={**own, _SOURCE: digest, _PASSAGES: len(pieces)},
+            metadata={**own, _SOURCE: digest, _PASSAGES: len(pieces), _EDITION: str(uuid7())},
             document_id=document_id,
             positions=list(range(len(pieces))),
         )
-        old = 0 if before is None else int(before.metadata[_PASSAGES])
-        if old > len(pieces):
-            stale = [_id(scope, position) for position in range(len(pieces), old)]
-            self._vectors.delete_many(stale, dimension=self._dimension)
+        self._tidy(scope, len(pieces))
         return Ingested(document_id, "new" if before is None else "replaced", len(pieces), digest)
 
     def delete(self, document_id: str) -> int:
@@ -96,16 +102,8 @@ class Rag:
 
     def passages(self, document_id: str) -> list[Passage]:
         """Return the pieces of a document in their order; none when it is not there."""
-        found: list[Passage] = []
-        cursor: str | None = None
-        while True:
-            page = self._vectors.list_vectors(
-                dimension=self._dimension, scope=self._scope(document_id), cursor=cursor, limit=PAGE_MAX // 10
-            )
-            found += [self._passage(vector) for vector in page]
-            cursor = page.cursor
-            if cursor is None:
-                return sorted(found, key=lambda passage: passage.position)
+        found = sorted(self._pieces(self._scope(document_id)), key=lambda piece: piece.position or 0)
+        return [self._passage(piece) for piece in found if _edition(piece) == _edition(found[0])]
 
     def search(
         self,
@@ -137,6 +135,29 @@ class Rag:
         found = self._vectors.get_many(ids, dimension=self._dimension)
         return [self._passage(vector) for vector in found.values()]
 
+    def _tidy(self, scope: str, count: int) -> None:
+        """Remove the pieces of editions that do not count, where there are more pieces than ``count``."""
+        if self._vectors.count(dimension=self._dimension, scope=scope) <= count:
+            return
+        # The first piece is read after the others: an edition that was there before and is not the first piece's by now
+        # has been overwritten. Editions do not come back, so that removing one is right whatever is written meanwhile.
+        found = self._pieces(scope)
+        first = self._first(scope)
+        for edition in {_edition(piece) for piece in found} - {None if first is None else _edition(first)}:
+            self._vectors.delete_where({_EDITION: edition}, dimension=self._dimension, scope=scope)
+
+    def _pieces(self, scope: str) -> list[Vector]:
+        found: list[Vector] = []
+        cursor: str | None = None
+        while True:
+            page = self._vectors.list_vectors(
+                dimension=self._dimension, scope=scope, cursor=cursor, limit=PAGE_MAX // 10
+            )
+            found += page
+            cursor = page.cursor
+            if cursor is None:
+                return found
+
     def _first(self, scope: str) -> Vector | None:
         return self._vectors.get(_id(scope, 0), dimension=self._dimension)
 
@@ -153,4 +174,8 @@ def _id(scope: str, position: int) -> str:
 
 
 def _own(found: Vector | Match) -> dict[str, Any]:
-    return {name: value for name, value in found.metadata.items() if name not in {_SOURCE, _PASSAGES}}
+    return {name: value for name, value in found.metadata.items() if name not in _TAKEN}
+
+
+def _edition(piece: Vector) -> str:
+    return str(piece.metadata.get(_EDITION, ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -62,6 +63,35 @@ async def test_a_document_is_ingested_once(rag: Any) -> None:
     assert [(passage.position, passage.content) for passage in found] == [(0, "Fish swim."), (1, "Dogs bark.")]
     assert dict(found[0].metadata) == {"lang": "en"}
     assert (await rag.ingest("animals", ["Fish swim.", "Dogs bark."], metadata={"lang": "de"})).outcome == "replaced"
+
+
+async def test_what_an_ingest_left_goes_with_the_next(tenant: Any, rag: Any) -> None:
+    """Pieces of a write that was cut short are not shown, and ingesting the same again removes them."""
+    await rag.ingest("cut", ["one", "two"])
+    kept = await tenant.vectors.get("rag/default/cut#00000001", dimension=DIMENSION)
+    for position in (2, 3):
+        await tenant.vectors.upsert(
+            f"rag/default/cut#{position:08d}",
+            embed(["left"])[0],
+            scope=kept.scope,
+            content="left",
+            metadata={**kept.metadata, "passages": 4, "edition": "before"},
+            document_id="cut",
+            position=position,
+        )
+    assert [passage.content for passage in await rag.passages("cut")] == ["one", "two"]
+    assert (await rag.ingest("cut", ["one", "two"])).outcome == "unchanged"
+    assert await tenant.vectors.count(dimension=DIMENSION, scope=kept.scope) == 2
+
+
+async def test_of_ingests_at_once_one_wins(tenant: Any, rag: Any) -> None:
+    """The pieces of one document never mix, whoever writes it at the same time."""
+    sizes = (7, 2, 5, 3, 6, 1)
+    for turn in range(3):
+        await asyncio.gather(*(rag.ingest("same", [f"{turn} {size} {n}" for n in range(size)]) for size in sizes))
+        contents = [passage.content for passage in await rag.passages("same")]
+        assert contents in [[f"{turn} {size} {n}" for n in range(size)] for size in sizes]
+        assert await tenant.vectors.count(dimension=DIMENSION, scope="rag/default/same") == len(contents)
 
 
 async def test_a_source_tells_whether_it_changed(rag: Any) -> None:
