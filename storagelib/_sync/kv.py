@@ -145,7 +145,8 @@ class KV:
     ) -> int:
         """Write a value if the entry still has ``expected_version``; return the new version.
 
-        Raises ``Conflict`` when it has another version or is gone.
+        Raises ``Conflict`` when it has another version or is gone. Versions begin at 1 again once the entry was deleted
+        or purged: a version read before that may fit a later entry.
         """
         item = _new(key, value, ttl, metadata)
         version = self._backend.compare_and_set(item, check_integer("expected_version", expected_version, least=1))

@@ -20,7 +20,8 @@ _VALUE = f"SELECT value FROM kv_store WHERE tenant_id = ? AND key = ? AND {_LIVE
 _ENTRIES = (
     f"SELECT {_COLUMNS} FROM kv_store WHERE tenant_id = ? AND key IN (SELECT value FROM json_each(?)) AND {_LIVE}"
 )
-# `version` goes on where an expired entry is in the way, so that no version is ever given twice.
+# `version` goes on where an expired entry is in the way: none is given twice while the row is there. A key that was
+# deleted or purged begins at 1.
 _PUT = """
 INSERT INTO kv_store AS old (tenant_id, key, value, metadata, expires_at, created_at, updated_at)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)

@@ -8,7 +8,8 @@ SELECT value FROM {{ schema }}.kv_store
 SELECT key, value, metadata, version, expires_at, created_at, updated_at FROM {{ schema }}.kv_store
  WHERE tenant_id = :tenant AND key = ANY (:keys) AND (expires_at IS NULL OR expires_at > statement_timestamp())
 
--- Writes over an expired entry go on counting its versions, so that none is ever given twice.
+-- Writes over an expired entry go on counting its versions, so that none is given twice while the row is there;
+-- a key that was deleted or purged begins at 1.
 -- name: put
 -- in: key text, value bytea, metadata jsonb, ttl float8
 INSERT INTO {{ schema }}.kv_store AS old (tenant_id, key, value, metadata, expires_at)
