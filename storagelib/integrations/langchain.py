@@ -5,9 +5,10 @@ Each takes a tenant's handle, blocking or asynchronous or both; calls of the kin
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
@@ -15,6 +16,7 @@ from langchain_core.stores import ByteStore
 from langchain_core.vectorstores import VectorStore
 
 from storagelib.errors import InvalidInput
+from storagelib.limits import check_scope, check_text
 
 if TYPE_CHECKING:
     from storagelib import AsyncTenant, Tenant
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["StorageByteStore", "StorageVectorStore"]
 
 Handle = TypeVar("Handle")
+_ROOT: Final = "langchain:"
 Filter = Mapping[str, Any]
 
 
@@ -32,9 +35,10 @@ def _given(handle: Handle | None, name: str) -> Handle:
 
 
 class StorageVectorStore(VectorStore):
-    """Documents of one scope among a tenant's vectors; their ids are the vectors' ids.
+    """Documents of one scope among a tenant's vectors; an id means a document of this scope alone.
 
-    Adding a document whose id is there replaces it. ``filter`` of every search is a condition of ``storagelib.filters``
+    A vector's own id is a hash of scope and document id, because a tenant's scopes share the ids; the document's id stands as
+    ``document_id``. Adding a document whose id is there replaces it. ``filter`` of every search is a condition of ``storagelib.filters``
     on the metadata. Scores are cosine similarities, 1 for the same direction.
     """
 
@@ -51,7 +55,7 @@ class StorageVectorStore(VectorStore):
         self._embedding = embedding
         self._tenant = tenant
         self._async_tenant = async_tenant
-        self._scope = scope
+        self._scope = check_scope(scope)
         self._dimension = dimension
 
     @property
@@ -73,7 +77,12 @@ class StorageVectorStore(VectorStore):
         if contents:
             embedded = self._embedding.embed_documents(contents)
             _given(self._tenant, "tenant").vectors.upsert_many(
-                chosen, embedded, scope=self._scope, contents=contents, metadata=metadatas
+                self._named(chosen),
+                embedded,
+                scope=self._scope,
+                contents=contents,
+                metadata=metadatas,
+                document_id=chosen,
             )
         return chosen
 
@@ -91,7 +100,12 @@ class StorageVectorStore(VectorStore):
         if contents:
             embedded = await self._embedding.aembed_documents(contents)
             await _given(self._async_tenant, "async_tenant").vectors.upsert_many(
-                chosen, embedded, scope=self._scope, contents=contents, metadata=metadatas
+                self._named(chosen),
+                embedded,
+                scope=self._scope,
+                contents=contents,
+                metadata=metadatas,
+                document_id=chosen,
             )
         return chosen
 
@@ -101,7 +115,7 @@ class StorageVectorStore(VectorStore):
         if ids is None:
             vectors.delete_where(dimension=dimension, scope=self._scope)
         elif ids:
-            vectors.delete_many(ids, dimension=dimension)
+            vectors.delete_many(self._named(ids), dimension=dimension)
         return True
 
     async def adelete(self, ids: list[str] | None = None, **_options: Any) -> bool:
@@ -110,21 +124,21 @@ class StorageVectorStore(VectorStore):
         if ids is None:
             await vectors.delete_where(dimension=dimension, scope=self._scope)
         elif ids:
-            await vectors.delete_many(ids, dimension=dimension)
+            await vectors.delete_many(self._named(ids), dimension=dimension)
         return True
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """Return the documents that are there, in the order asked for."""
-        found = _given(self._tenant, "tenant").vectors.get_many(ids, dimension=self._size()) if ids else {}
-        return [_document(vector) for vector in found.values() if vector.scope == self._scope]
+        found = _given(self._tenant, "tenant").vectors.get_many(self._named(ids), dimension=self._size()) if ids else {}
+        return [_document(vector) for vector in found.values()]
 
     async def aget_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """Return the documents that are there, in the order asked for."""
         if not ids:
             return []
         handle = _given(self._async_tenant, "async_tenant")
-        found = await handle.vectors.get_many(ids, dimension=await self._asize())
-        return [_document(vector) for vector in found.values() if vector.scope == self._scope]
+        found = await handle.vectors.get_many(self._named(ids), dimension=await self._asize())
+        return [_document(vector) for vector in found.values()]
 
     def similarity_search(self, query: str, k: int = 4, **options: Any) -> list[Document]:
         """Return the ``k`` documents most like a text."""
@@ -271,6 +285,9 @@ class StorageVectorStore(VectorStore):
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
         return lambda score: (score + 1) / 2
 
+    def _named(self, ids: Sequence[str]) -> list[str]:
+        return [_ROOT + _hash(f"{self._scope}\0{check_text('ids', each)}") for each in ids]
+
     def _size(self) -> int:
         if self._dimension is None:
             self._dimension = len(self._embedding.embed_query("size"))
@@ -335,10 +352,14 @@ class StorageByteStore(ByteStore):
         return [self._prefix + key for key in keys]
 
 
+def _hash(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
+
+
 def _ids(ids: list[str] | None, count: int) -> list[str]:
     given: list[str | None] = [None] * count if ids is None else list(ids)
     return [str(uuid.uuid4()) if each is None else each for each in given]
 
 
 def _document(found: Any) -> Document:
-    return Document(id=found.id, page_content=found.content or "", metadata=dict(found.metadata))
+    return Document(id=found.document_id, page_content=found.content or "", metadata=dict(found.metadata))

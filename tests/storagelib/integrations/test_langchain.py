@@ -95,6 +95,22 @@ class TestByteStoreAsync(BaseStoreAsyncTests[bytes]):
         return b"", b"\0\xff", b"value"
 
 
+def test_scopes_keep_their_ids_apart(store: Store, opening: Opening) -> None:
+    """The same id in two scopes of a tenant is two documents; neither scope takes, shows or removes the other's."""
+    tenant = store.for_tenant(opening.new_tenant())
+    one, other = (StorageVectorStore(EMBEDDING, tenant=tenant, scope=scope) for scope in ("one", "other"))
+    long = "x" * 255
+    assert one.add_texts(["mine", "long"], ids=["a", long]) == ["a", long]
+    assert other.get_by_ids(["a"]) == []
+    other.delete(["a", long])
+    other.add_texts(["theirs"], ids=["a"])
+    assert [(found.id, found.page_content) for found in one.get_by_ids([long, "a"])] == [(long, "long"), ("a", "mine")]
+    assert [(found.id, found.page_content) for found in other.similarity_search("x", k=9)] == [("a", "theirs")]
+    one.delete(["a"])
+    assert [found.id for found in one.similarity_search("x", k=9)] == [long]
+    assert [found.id for found in other.get_by_ids(["a"])] == ["a"]
+
+
 def test_searches_are_ours(store: Store, opening: Opening) -> None:
     """Filters, scores, diversity and words work through LangChain's names too, and the neighbour sees nothing."""
     tenant, neighbour = store.for_tenant(opening.new_tenant()), store.for_tenant(opening.new_tenant())
