@@ -13,12 +13,10 @@ from typing import Any, Final
 
 from storagelib import documents
 from storagelib.documents import Json
+from storagelib.filters.evaluation import equal
 from storagelib.filters.tree import And, Compare, Equals, Exists, Filter, Not, OneOf, Or, Path, Sign, StartsWith
 
-__all__ = ["to_sqlite"]
-
-_Steps = tuple[str | int, ...]
-"""Keys of objects and positions in arrays."""
+__all__ = ["json_same", "to_sqlite"]
 
 # A key that is spelled in JSON text as it is, so that it may stand between the quotes of a JSON path.
 _PLAIN: Final = re.compile(r'[^"\\\x00-\x1f]+')
@@ -32,7 +30,8 @@ def to_sqlite(wanted: Filter, column: str = "metadata") -> tuple[str, dict[str, 
     """Return a condition and its parameters by name; ``:f1``, ``:f2`` … stand for them in the text.
 
     ``column`` is SQL of the caller's, such as ``metadata`` or ``item.metadata``; what it holds must have been written by
-    ``storagelib.documents``. Keys and operands are parameters, all of them.
+    ``storagelib.documents``. Keys and operands are parameters, all of them. The connection must know ``json_same``:
+    ``connection.create_function("json_same", 2, json_same, deterministic=True)``.
 
     >>> to_sqlite(Exists(("size",)))
     ('(json_type(metadata, :f1) IS NOT NULL)', {'f1': '$."size"'})
@@ -41,11 +40,20 @@ def to_sqlite(wanted: Filter, column: str = "metadata") -> tuple[str, dict[str, 
     return compiling.condition(wanted), compiling.parameters
 
 
+def json_same(one: str, other: str) -> bool:
+    """Tell whether two JSON texts are equal values; the function that conditions over arrays and objects call.
+
+    >>> json_same('{"a":[1,2.0]}', '{"a":[1.0,2]}'), json_same("[1]", "[true]")
+    (True, False)
+    """
+    return equal(documents.decode(one), documents.decode(other))
+
+
 class _Compiling:
     def __init__(self, column: str) -> None:
         self.column = column
         self.parameters: dict[str, Any] = {}
-        self.paths: dict[_Steps, _Node] = {}
+        self.paths: dict[Path, _Node] = {}
 
     def condition(self, wanted: Filter) -> str:
         match wanted:
@@ -68,18 +76,19 @@ class _Compiling:
                 begins = f"substr({node.value}, 1, {self.parameter(len(prefix))}) = {self.parameter(prefix)}"
                 return f"({node.type} IS 'text' AND {begins})"
 
-    def equals(self, steps: _Steps, value: Json) -> str:
+    def equals(self, steps: Path, value: Json) -> str:
         match value:
             case list() | dict():
                 return self.holds_the_same(steps, value)
             case _:
                 return self.one_of_scalars(steps, [value])
 
-    def holds_the_same(self, steps: _Steps, value: list[Json] | dict[str, Json]) -> str:
-        node = self.node(steps)
-        kind, inside = ("array", enumerate(value)) if isinstance(value, list) else ("object", value.items())
-        parts = [f"{node.type} IS '{kind}'", f"{node.size} = {self.parameter(len(value))}"]
-        return _joined("AND", parts + [self.equals((*steps, step), item) for step, item in inside], "1")
+    def holds_the_same(self, path: Path, value: list[Json] | dict[str, Json]) -> str:
+        # One comparison outside SQL, whatever is inside: a condition for each part would be joined for each part.
+        node = self.node(path)
+        kind = "array" if isinstance(value, list) else "object"
+        same = f"json_same({node.value}, {self.parameter(documents.encode(value))})"
+        return f"(CASE WHEN {node.type} IS '{kind}' THEN {same} ELSE 0 END)"
 
     def one_of(self, path: Path, values: tuple[Json, ...]) -> str:
         scalars = [value for value in values if not isinstance(value, list | dict)]
@@ -87,7 +96,7 @@ class _Compiling:
         found = [self.one_of_scalars(path, scalars)] if scalars else []
         return _joined("OR", found + [self.equals(path, value) for value in others], "0")
 
-    def one_of_scalars(self, steps: _Steps, values: list[Json]) -> str:
+    def one_of_scalars(self, steps: Path, values: list[Json]) -> str:
         node = self.node(steps)
         numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
         found = [
@@ -116,45 +125,41 @@ class _Compiling:
             return f"{value} = {self.parameter(operands[0])}"
         return f"{value} IN (SELECT value FROM json_each({self.parameter(documents.encode(operands))}))"  # noqa: S608 - names of ours and parameters
 
-    def node(self, steps: _Steps) -> _Node:
+    def node(self, steps: Path) -> _Node:
         if steps not in self.paths:
-            plain = all(isinstance(step, int) or _PLAIN.fullmatch(step) for step in steps)
+            plain = all(_PLAIN.fullmatch(step) for step in steps)
             self.paths[steps] = self.direct(steps) if plain else self.by_rows(steps)
         return self.paths[steps]
 
-    def direct(self, steps: _Steps) -> _Node:
+    def direct(self, steps: Path) -> _Node:
         arguments = f"{self.column}, {self.parameter(_json_path(steps))}"
         path = arguments.removeprefix(f"{self.column}, ")
         return _Node(
             type=f"json_type({arguments})",
             value=f"json_extract({arguments})",
             text=f"({self.column} -> {path})",
-            size=f"(SELECT count(*) FROM json_each({arguments}))",  # noqa: S608 - names of ours and parameters
         )
 
-    def by_rows(self, steps: _Steps) -> _Node:
+    def by_rows(self, steps: Path) -> _Node:
         # JSON paths of SQLite cannot say every key, and what they can say depends on its version; rows can be compared.
         tables, tests = [f"json_each({self.column}) AS s0"], []
         for index, step in enumerate(steps):
             tests.append(f"s{index}.key = {self.parameter(step)}")
-            kind = "array" if isinstance(step, int) else "object"
             if index:
                 tables.append(
-                    f"json_each(CASE s{index - 1}.type WHEN '{kind}' THEN s{index - 1}.value END) AS s{index}"
+                    f"json_each(CASE s{index - 1}.type WHEN 'object' THEN s{index - 1}.value END) AS s{index}"
                 )
         last = len(steps) - 1
         rows = f"FROM {', '.join(tables)} WHERE {' AND '.join(tests)}"
-        inside = f"json_each(CASE WHEN s{last}.type IN ('array', 'object') THEN s{last}.value END)"
         parent = f"s{last - 1}.value" if last else self.column
         return _Node(
             type=f"(SELECT s{last}.type {rows})",
             value=f"(SELECT s{last}.value {rows})",
             text=f"(SELECT {self.spelling(parent, steps[-1])} {rows})",
-            size=f"(SELECT count(*) FROM {', '.join([*tables, inside])} WHERE {' AND '.join(tests)})",  # noqa: S608 - names of ours and parameters
         )
 
-    def spelling(self, parent: str, step: str | int) -> str:
-        if isinstance(step, int) or _PLAIN.fullmatch(step):
+    def spelling(self, parent: str, step: str) -> str:
+        if _PLAIN.fullmatch(step):
             return f"{parent} -> {self.parameter(_json_path((step,)))}"
         # Only asked for a number. Merged into an object that has this key alone, the parent begins with this key, and
         # the number ends before the next comma or brace.
@@ -170,12 +175,12 @@ class _Compiling:
 
 
 class _Node:
-    """How SQL says four things of a value: its type, itself, its spelling in JSON, how many values are in it."""
+    """How SQL says three things of a value: its type, itself, its spelling in JSON."""
 
-    __slots__ = ("size", "text", "type", "value")
+    __slots__ = ("text", "type", "value")
 
-    def __init__(self, *, type: str, value: str, text: str, size: str) -> None:  # noqa: A002 - it is the type
-        self.type, self.value, self.text, self.size = type, value, text, size
+    def __init__(self, *, type: str, value: str, text: str) -> None:  # noqa: A002 - it is the type
+        self.type, self.value, self.text = type, value, text
 
 
 _CONSTANTS: Final = {"null": "None", "true": "True", "false": "False"}
@@ -193,8 +198,8 @@ def _joined(word: str, parts: list[str], empty: str) -> str:
     return f"({_joined(word, parts[:half], empty)} {word} {_joined(word, parts[half:], empty)})"
 
 
-def _json_path(steps: Iterable[str | int]) -> str:
-    return "$" + "".join(f"[{step}]" if isinstance(step, int) else f'."{step}"' for step in steps)
+def _json_path(steps: Iterable[str]) -> str:
+    return "$" + "".join(f'."{step}"' for step in steps)
 
 
 def _has_float_form(number: float) -> bool:

@@ -32,6 +32,7 @@ from storagelib.errors import (
     StorageError,
     Unavailable,
 )
+from storagelib.filters import json_same
 from storagelib.release import release_name
 
 __all__ = ["Durability", "SqliteEngine", "SqliteStore", "reads", "reads_together", "writes", "writes_once"]
@@ -176,6 +177,7 @@ class SqliteEngine:
                 "mmap_size = 268435456",
             ):
                 connection.execute(f"PRAGMA {pragma}")
+            connection.create_function("json_same", 2, json_same, deterministic=True)
         except BaseException:
             connection.close()
             raise

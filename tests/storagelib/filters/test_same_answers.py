@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -156,6 +157,7 @@ def _cases(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 def sqlite() -> Iterator[sqlite3.Connection]:
     """Give a table of JSON text."""
     connection = sqlite3.connect(":memory:")
+    connection.create_function("json_same", 2, filters.json_same, deterministic=True)
     connection.execute("CREATE TABLE items (n INTEGER PRIMARY KEY, metadata TEXT) STRICT")
     yield connection
     connection.close()
@@ -275,6 +277,27 @@ def test_the_largest_filter_is_within_the_bounds_of_both(
     for one, expected in ((wanted, [True, False]), (filters.parse(deep), [False, False])):
         assert by_sqlite(sqlite, one, texts) == expected
         assert by_postgres(postgres, one, texts) == expected
+
+
+def test_large_and_deep_values_under_odd_keys_are_compared_in_time(
+    sqlite: sqlite3.Connection, postgres: psycopg.Connection[tuple[Any, ...]]
+) -> None:
+    """Neither many values at the end of the longest path nor nesting makes a statement slow or too large."""
+    keys = [f'k"{index}' for index in range(16)]
+    wide: Any = {f'q"{index}': index for index in range(900)}
+    deep: Any = 1
+    for _ in range(70):
+        deep = [deep]
+    for value, other in ((wide, {**wide, 'q"0': 1}), (deep, [deep])):
+        held, differs = value, other
+        for key in reversed(keys):
+            held, differs = {key: held}, {key: differs}
+        wanted = filters.parse({".".join(keys): {"$eq": value}})
+        texts = [documents.encode(held), documents.encode(differs), "{}"]
+        began = time.monotonic()
+        assert by_sqlite(sqlite, wanted, texts) == [True, False, False]
+        assert time.monotonic() - began < 3
+        assert by_postgres(postgres, wanted, texts) == [True, False, False]
 
 
 def test_no_text_of_the_caller_stands_in_the_statement() -> None:
