@@ -293,7 +293,8 @@ class Events:
             found = self._backend.follow(wanted, place, batch)
             for event in found.events:
                 yield event
-            place = found.reached
+            # What is recorded before the time that was asked for stays out, however late that time comes.
+            place = Place(found.reached.position, max(found.reached.time, place.time))
             if len(found.events) == batch:
                 continue
             if not follow:

@@ -359,6 +359,16 @@ async def test_a_subscription_ends_when_it_is_not_to_follow(tenant: Any) -> None
     assert [event async for event in tenant.events.subscribe(follow=False, from_time=since, batch=7)] == events[30:]
     later = events[-1].recorded_at + timedelta(microseconds=1)
     assert [event async for event in tenant.events.subscribe(follow=False, from_time=later)] == []
+    coming = tenant.events.subscribe(from_time=later + timedelta(days=1), poll_seconds=0.01, poll_seconds_max=0.01)
+    async with aclosing(coming):
+        first = asyncio.ensure_future(anext(coming))
+        await asyncio.sleep(0.05)
+        early = await tenant.events.append("x", "early", stream="a")
+        await asyncio.sleep(0.1)
+        assert not first.done()
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+    assert early.position == events[-1].position + 1
     for types in (["y"], ["y", "z"], ["nothing"]):
         found = [event async for event in tenant.events.subscribe(follow=False, types=types, batch=7)]
         assert found == [event for event in events if event.event_type in types]
