@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Final, TypeVar
 
 from storage_sql.roles import TENANT_PATTERN
 from storagelib.errors import InvalidInput
 
 __all__ = [
+    "BATCH_BYTES_MAX",
     "BATCH_MAX",
     "DIMENSION_MAX",
     "DOCUMENT_BYTES_MAX",
@@ -26,6 +28,7 @@ __all__ = [
     "VALUE_BYTES_MAX",
     "check_batch",
     "check_bytes",
+    "check_flag",
     "check_integer",
     "check_one_of",
     "check_page_size",
@@ -53,6 +56,8 @@ VALUE_BYTES_MAX: Final = 256 << 20
 """Bytes of one value of the key-value store; larger things are artifacts."""
 BATCH_MAX: Final = 100_000
 """Items of one call that takes many; longer input goes in several calls."""
+BATCH_BYTES_MAX: Final = 256 << 20
+"""Bytes of the values of one call that writes many."""
 PAGE_DEFAULT: Final = 100
 """Items of a page when the caller does not say."""
 PAGE_MAX: Final = 10_000
@@ -111,6 +116,17 @@ def check_bytes(name: str, value: object, *, most: int = VALUE_BYTES_MAX) -> byt
     return value
 
 
+def check_flag(name: str, value: object) -> bool:
+    """Return ``True`` or ``False``; numbers and other things that count as one are refused.
+
+    >>> check_flag("exact", True)
+    True
+    """
+    if not isinstance(value, bool):
+        raise InvalidInput("the argument cannot be used", [f"{name}: must be True or False"])
+    return value
+
+
 def check_integer(name: str, value: object, *, least: int = -INTEGER_MAX - 1, most: int = INTEGER_MAX) -> int:
     """Return a whole number from ``least`` to ``most``; ``True`` is none."""
     if not isinstance(value, int) or isinstance(value, bool):
@@ -129,9 +145,15 @@ def check_batch(name: str, items: Iterable[Item]) -> list[Item]:
     """Return the items of a batch as a list of at most 100,000; a text is not taken for its letters."""
     if isinstance(items, str | bytes):
         raise InvalidInput("the argument cannot be used", [f"{name}: must be several items, not one text"])
-    listed = list(items)
+    try:
+        iterator = iter(items)
+    except TypeError:
+        fault = f"{name}: must be several items, not {type(items).__name__}"
+        raise InvalidInput("the argument cannot be used", [fault]) from None
+    # One more than fits tells enough, also of what has no end.
+    listed = list(islice(iterator, BATCH_MAX + 1))
     if len(listed) > BATCH_MAX:
-        raise InvalidInput("the argument cannot be used", [f"{name}: has {len(listed)} items, at most {BATCH_MAX} fit"])
+        raise InvalidInput("the argument cannot be used", [f"{name}: has more items than the {BATCH_MAX} that fit"])
     return listed
 
 

@@ -8,8 +8,9 @@ from typing import Protocol
 
 from storagelib.components.kv import Characteristics, Entry, NewEntry
 from storagelib.documents import Document, check_metadata
-from storagelib.errors import Conflict
+from storagelib.errors import Conflict, InvalidInput
 from storagelib.limits import (
+    BATCH_BYTES_MAX,
     BATCH_MAX,
     KEY_MAX,
     PAGE_DEFAULT,
@@ -122,8 +123,16 @@ class AsyncKV:
         return version
 
     async def set_many(self, values: Mapping[str, bytes], *, ttl: float | timedelta | None = None) -> dict[str, int]:
-        """Write up to 100,000 values, all or none; return their versions by key."""
+        """Write up to 100,000 values of together at most 256 MiB, all or none; return their versions by key."""
+        if not isinstance(values, Mapping):
+            raise InvalidInput(
+                "the argument cannot be used", [f"values: must be a mapping, not {type(values).__name__}"]
+            )
         items = [_new(key, value, ttl, None) for key, value in check_batch("values", values.items())]
+        size = sum(len(item.value) for item in items)
+        if size > BATCH_BYTES_MAX:
+            fault = f"values: have {size} bytes together, at most {BATCH_BYTES_MAX} fit"
+            raise InvalidInput("the argument cannot be used", [fault])
         versions = await self._backend.put(items) if items else []
         return {item.key: version for item, version in zip(items, versions, strict=True)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from typing import Any
 
@@ -134,6 +135,21 @@ async def test_empty_batches_do_nothing(tenant: Any) -> None:
     assert await tenant.kv.clear() == 0
     assert list(await tenant.kv.list_keys()) == []
     assert await tenant.kv.purge_expired() == 0
+
+
+async def test_many_have_a_bound(tenant: Any) -> None:
+    """Together the values of one call have at most 256 MiB, and what is no mapping or never ends is refused."""
+    half = bytes(128 << 20)
+    with pytest.raises(InvalidInput, match="268435457 bytes together"):
+        await tenant.kv.set_many({"a": half, "b": half, "c": b"1"})
+    for wrong in ([("a", b"1")], 5, "text"):
+        with pytest.raises(InvalidInput, match="values: must be a mapping"):
+            await tenant.kv.set_many(wrong)
+    with pytest.raises(InvalidInput, match="more items than"):
+        await tenant.kv.delete_many(str(number) for number in itertools.count())
+    with pytest.raises(InvalidInput, match="keys: must be several items, not int"):
+        await tenant.kv.get_many(5)
+    assert list(await tenant.kv.list_keys()) == []
 
 
 async def test_a_text_is_no_batch(tenant: Any) -> None:
