@@ -34,7 +34,7 @@ from storagelib import documents
 from storagelib.components.kv import Entry
 from storagelib.documents import check_document
 from storagelib.errors import InvalidInput
-from storagelib.limits import PAGE_MAX, check_text
+from storagelib.limits import KEY_MAX, PAGE_MAX, check_text
 
 if TYPE_CHECKING:
     from storagelib._async.store import AsyncTenant
@@ -69,6 +69,13 @@ class _Store(BaseStore):
         fields = (index or {}).get("fields") or ["$"]
         self._fields = [(field, tokenize_path(field)) for field in fields]
 
+    def _check(self, puts: Mapping[Place, PutOp]) -> None:
+        """Raise for a place that cannot be kept, before anything is written."""
+        for namespace, key in puts:
+            check_text("key", _key((namespace, key)), most=KEY_MAX)
+            if self._embeddings is not None:
+                check_text("namespace", _prefix(namespace))
+
     def _texts(self, op: PutOp) -> dict[str, str]:
         """Return the texts of an item that are embedded, by the id of their vector."""
         if self._embeddings is None or op.value is None or op.index is False:
@@ -96,6 +103,7 @@ class AsyncStorageStore(_Store):
         asked = list(ops)
         results: list[Result] = [await self._read(op) for op in asked]
         puts = _last_puts(asked)
+        self._check(puts)
         values = {_key(place): _value(op) for place, op in puts.items() if op.value is not None}
         gone = [_key(place) for place, op in puts.items() if op.value is None]
         if gone:
@@ -189,6 +197,7 @@ class StorageStore(_Store):
         asked = list(ops)
         results: list[Result] = [self._read(op) for op in asked]
         puts = _last_puts(asked)
+        self._check(puts)
         values = {_key(place): _value(op) for place, op in puts.items() if op.value is not None}
         gone = [_key(place) for place, op in puts.items() if op.value is None]
         if gone:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from langchain_core.embeddings import Embeddings
-from langgraph.store.base import InvalidNamespaceError
+from langgraph.store.base import InvalidNamespaceError, PutOp
 from langgraph.store.memory import InMemoryStore
 
 from storagelib.conformance.awaited import Awaited
@@ -60,6 +60,17 @@ def memories(tenant: Any) -> Any:
 def told(items: Any) -> list[Any]:
     """Return what items hold, in an order of their own."""
     return sorted((item.namespace, item.key, repr(item.value)) for item in items)
+
+
+async def test_a_place_too_long_is_refused_before_writing(tenant: Any) -> None:
+    """With an index a namespace has to fit a scope; nothing of the batch is kept when it does not."""
+    indexed = store_of(tenant, index=INDEX)
+    with pytest.raises(InvalidInput, match="namespace"):
+        await indexed.abatch([PutOp(("a",), "k", {"text": "fits"}), PutOp(("n" * 280,), "k", {"text": "does not"})])
+    assert list(await tenant.kv.list_keys()) == []
+    plain = store_of(tenant)
+    await plain.aput(("n" * 280,), "k", {"text": "without vectors"})
+    assert (await plain.aget(("n" * 280,), "k")).value == {"text": "without vectors"}
 
 
 async def test_an_item_comes_back(memories: Any) -> None:
