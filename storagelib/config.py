@@ -78,7 +78,7 @@ class ComponentConfig:
 
     backend: str | None = None
     """The backend of this store; the one of all when none is given."""
-    options: Mapping[str, object] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict, repr=False)
     """What only this store understands."""
 
     def __post_init__(self) -> None:

@@ -258,3 +258,10 @@ def test_one_tenants_credentials_serve_no_other() -> None:
         postgres.credentials_of("globex")
     with pytest.raises(PermissionDenied, match="no credentials"):
         PostgresConfig().credentials_of("acme")
+
+
+def test_a_registered_backends_options_are_not_shown() -> None:
+    """They may hold a password, and only the backend knows which."""
+    config = StoreConfig(components={"kv": ComponentConfig(backend="mine", options={"password": "s3cret"})})
+    assert config.options_of("kv")["password"] == "s3cret"
+    assert "s3cret" not in repr(config) + str(config)
