@@ -30,6 +30,7 @@ from storagelib.limits import (
     PAGE_MAX,
     VALUE_BYTES_MAX,
     check_batch,
+    check_flag,
     check_integer,
     check_page_size,
     check_text,
@@ -326,6 +327,7 @@ class AsyncEvents:
 
         Raises ``InvalidInput`` for a position that no event has yet.
         """
+        check_flag("rewind", rewind)
         name = check_text("consumer", consumer)
         kept = await self._backend.checkpoint(name, check_integer("position", position, least=0), rewind)
         if kept is None:

@@ -31,6 +31,7 @@ from storagelib.limits import (
     PAGE_MAX,
     VALUE_BYTES_MAX,
     check_batch,
+    check_flag,
     check_integer,
     check_page_size,
     check_text,
@@ -325,6 +326,7 @@ class Events:
 
         Raises ``InvalidInput`` for a position that no event has yet.
         """
+        check_flag("rewind", rewind)
         name = check_text("consumer", consumer)
         kept = self._backend.checkpoint(name, check_integer("position", position, least=0), rewind)
         if kept is None:

@@ -688,3 +688,10 @@ async def test_random_operations_do_what_the_model_does(tenant: Any, model: Any,
     ours, theirs = await tenant.events.statistics(), await model.events.statistics()
     assert (ours.events, ours.streams, ours.position) == (theirs.events, theirs.streams, theirs.position)
     assert list(ours.by_type.items()) == list(theirs.by_type.items())
+
+
+@pytest.mark.parametrize("rewind", [1, 0, None, "yes", 2**63])
+async def test_rewinding_is_yes_or_no(tenant: Any, rewind: Any) -> None:
+    """What only counts as one of them is refused, before any I/O."""
+    with pytest.raises(InvalidInput, match="rewind: must be True or False"):
+        await tenant.events.checkpoint("reader", 1, rewind=rewind)
