@@ -19,6 +19,7 @@ Redaction = Iterable[str | tuple[str, ...]] | Callable[[str, Json], Json]
 
 _PATHS_MAX: Final = 1000
 _PATH_MAX: Final = 4096
+_WORDS_MAX: Final = 256
 _ANY, _DEEP = "*", "**"
 
 
@@ -26,7 +27,8 @@ def redacted(parts: Mapping[str, Json], redact: Redaction) -> dict[str, Json]:
     """Return canonical copies of named parts with everything left out that ``redact`` names.
 
     A path begins with a part's name. Its further words are keys or places in a list; ``*`` is any one of them, ``**``
-    any number of them. A tuple of words is for keys that hold dots. A path that leads nowhere does nothing.
+    any number of them. A tuple of words is for keys that hold dots. A path that leads nowhere does nothing. Up to 1,000 paths
+    of 256 words each are taken.
 
     >>> redacted({"input": {"user": {"name": "a", "password": "b"}, "token": "c"}}, ["input.**.password", "input.token"])
     {'input': {'user': {'name': 'a', 'password': '[redacted]'}, 'token': '[redacted]'}}
@@ -37,7 +39,7 @@ def redacted(parts: Mapping[str, Json], redact: Redaction) -> dict[str, Json]:
     if callable(redact):
         return {name: canonical(redact(name, value), name) for name, value in copies.items()}
     for path in _paths(redact, parts):
-        copies[path[0]] = _without(copies[path[0]], path[1:])
+        copies[path[0]] = _without(copies[path[0]], path[1:], {0})
     return copies
 
 
@@ -52,18 +54,30 @@ def _paths(redact: Iterable[str | tuple[str, ...]], parts: Mapping[str, Json]) -
             raise _fault("a path is text, or a tuple of its words")
         if words[0] not in parts:
             raise _fault(f"a path begins with one of {', '.join(parts)}, not with {words[0]!a}")
+        if len(words) > _WORDS_MAX:
+            raise _fault(f"a path has {len(words)} words, at most {_WORDS_MAX} fit")
         paths.append(words)
     return paths
 
 
-def _without(value: Json, path: tuple[str, ...]) -> Json:
-    if not path:
+def _without(value: Json, path: tuple[str, ...], at: set[int]) -> Json:
+    """Leave out what ``path`` names, when the words before each of the places ``at`` have led here."""
+    places = set(at)
+    for place in at:
+        ahead = place
+        while ahead < len(path) and path[ahead] == _DEEP:
+            ahead += 1
+            places.add(ahead)
+    if len(path) in places:
         return None if value is None else REDACTED
-    word, rest = path[0], path[1:]
-    if word == _DEEP:
-        found = _without(value, rest)
-        return _each(found, lambda _key, inner: _without(inner, path))
-    return _each(value, lambda key, inner: _without(inner, rest) if word in (_ANY, key) else inner)
+    deep = {place for place in places if path[place] == _DEEP}
+    onward = places - deep
+
+    def inside(key: str, inner: Json) -> Json:
+        following = deep | {place + 1 for place in onward if path[place] in (_ANY, key)}
+        return _without(inner, path, following) if following else inner
+
+    return _each(value, inside)
 
 
 def _each(value: Json, change: Callable[[str, Json], Json]) -> Json:
