@@ -245,7 +245,8 @@ class AsyncPostgresGraph:
 
     async def changes(self, after: ChangePosition, limit: int) -> list[Change]:
         """Return what transactions did after a position, in the order of ``ChangePosition``."""
-        calls: list[tuple[Query, dict[str, Any]]] = []
+        # Each statement sees what is there when it begins; what was done after the first one is left for the next call.
+        calls: list[tuple[Query, dict[str, Any]]] = [(_Q["clock"], {})]
         for rank, (action, kind) in enumerate(RANKS):
             start = arm_start(after, rank)
             place = {"tx": start.tx, "most": limit}
@@ -259,10 +260,12 @@ class AsyncPostgresGraph:
                     )
                 )
         found: list[tuple[ChangePosition, Change]] = []
-        for rank, rows in enumerate(await self._database.run(calls)):
+        ticked, *arms = await self._database.run(calls)
+        last = ticked[0][0]
+        for rank, rows in enumerate(arms):
             found += [_change(rank, row) for row in rows]
         found.sort(key=lambda pair: pair[0])
-        return [change for _, change in found[:limit]]
+        return [change for position, change in found if position.tx <= last][:limit]
 
     async def why(self, subject: UUID, after: int, limit: int) -> list[Transaction]:
         """Return the transactions after ``after`` that made or ended versions of an entity or relationship."""

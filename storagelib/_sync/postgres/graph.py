@@ -242,7 +242,8 @@ class PostgresGraph:
 
     def changes(self, after: ChangePosition, limit: int) -> list[Change]:
         """Return what transactions did after a position, in the order of ``ChangePosition``."""
-        calls: list[tuple[Query, dict[str, Any]]] = []
+        # Each statement sees what is there when it begins; what was done after the first one is left for the next call.
+        calls: list[tuple[Query, dict[str, Any]]] = [(_Q["clock"], {})]
         for rank, (action, kind) in enumerate(RANKS):
             start = arm_start(after, rank)
             place = {"tx": start.tx, "most": limit}
@@ -256,10 +257,12 @@ class PostgresGraph:
                     )
                 )
         found: list[tuple[ChangePosition, Change]] = []
-        for rank, rows in enumerate(self._database.run(calls)):
+        ticked, *arms = self._database.run(calls)
+        last = ticked[0][0]
+        for rank, rows in enumerate(arms):
             found += [_change(rank, row) for row in rows]
         found.sort(key=lambda pair: pair[0])
-        return [change for _, change in found[:limit]]
+        return [change for position, change in found if position.tx <= last][:limit]
 
     def why(self, subject: UUID, after: int, limit: int) -> list[Transaction]:
         """Return the transactions after ``after`` that made or ended versions of an entity or relationship."""
