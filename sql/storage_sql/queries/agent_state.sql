@@ -145,12 +145,15 @@ DELETE FROM {{ schema }}.agent_state_checkpoints
 -- in: agent_id text
 DELETE FROM {{ schema }}.agent_states WHERE tenant_id = :tenant AND agent_id = :agent_id RETURNING 1
 
+-- An agent that is there now was made after the statement above, which found none; what it has is its own.
 -- name: delete_rest
 -- in: agent_id text
 WITH history AS (
     DELETE FROM {{ schema }}.agent_state_history WHERE tenant_id = :tenant AND agent_id = :agent_id
+       AND NOT EXISTS (SELECT FROM {{ schema }}.agent_states AS s WHERE s.tenant_id = :tenant AND s.agent_id = :agent_id)
 )
 DELETE FROM {{ schema }}.agent_state_checkpoints WHERE tenant_id = :tenant AND agent_id = :agent_id
+   AND NOT EXISTS (SELECT FROM {{ schema }}.agent_states AS s WHERE s.tenant_id = :tenant AND s.agent_id = :agent_id)
 
 -- name: prune
 -- in: agent_id text, keep_last bigint, older_than timestamptz, keep_checkpoints boolean
