@@ -65,13 +65,13 @@ def whole(artifacts: Any, artifact_id: str) -> bytes:
 
 
 DAMAGES = {
-    "other bytes": "UPDATE artifact_chunks SET data = (SELECT data FROM artifact_chunks WHERE chunk = 1) WHERE chunk = 17",
-    "no bytes": "UPDATE artifact_chunks SET data = {nothing} WHERE chunk = 17",
+    "other bytes": "UPDATE artifact_chunks SET data = (SELECT data FROM artifact_chunks WHERE chunk = 1) WHERE chunk = 9",
+    "no bytes": "UPDATE artifact_chunks SET data = {nothing} WHERE chunk = 9",
     "another hash": "UPDATE artifact_chunks SET chunk_hash = (SELECT chunk_hash FROM artifact_chunks WHERE chunk = 1)"
-    " WHERE chunk = 17",
-    "no hash": "UPDATE artifact_chunks SET chunk_hash = NULL WHERE chunk = 17",
-    "packed, it says": "UPDATE artifact_chunks SET is_compressed = {true} WHERE chunk = 17",
-    "gone": "DELETE FROM artifact_chunks WHERE chunk = 17",
+    " WHERE chunk = 9",
+    "no hash": "UPDATE artifact_chunks SET chunk_hash = NULL WHERE chunk = 9",
+    "packed, it says": "UPDATE artifact_chunks SET is_compressed = {true} WHERE chunk = 9",
+    "gone": "DELETE FROM artifact_chunks WHERE chunk = 9",
 }
 
 

@@ -18,7 +18,7 @@ from tests.plugins.explained import plan_of
 QUERIES = load("workflow_states")
 MANY = 100_000
 # Ten rows changed one by one stay below; an index walked from end to end does not.
-BLOCKS_MOST = 500
+BLOCKS_MOST = 1000
 _FILL = """
 INSERT INTO llmspell.workflow_states
     (tenant_id, workflow_id, workflow_name, state_data, status, created_at, fencing_token, lease_owner, lease_seconds,
