@@ -164,10 +164,10 @@ def connection(conformance_tenants: Tenants, tenant: str) -> Iterator[psycopg.Co
         yield opened
 
 
-@pytest.mark.parametrize("generic", [False, True], ids=["custom", "generic"])
 CONSTRAINTS = {"entities_one_current_version", "relationships_one_current_version"}
 
 
+@pytest.mark.parametrize("generic", [False, True], ids=["custom", "generic"])
 @pytest.mark.parametrize("known", [0, 1, 2], ids=["current", "by-counter", "by-time"])
 @pytest.mark.parametrize("case", HOT, ids=[f"{case[0]}-{number}" for number, case in enumerate(HOT)])
 def test_views_use_their_indexes(
