@@ -1,0 +1,5 @@
+-- name: vector_settings
+-- role: owner
+-- transactional: yes
+
+-- Nothing to do in this dialect. The number is kept so that both count alike.
