@@ -297,6 +297,9 @@ def _read_folder(folder: Path, names: Mapping[str, str]) -> dict[str, bytes]:
         except OSError as error:
             raise InvalidInput("the Secret cannot be read", [f"{folder}: {error.strerror}"]) from error
         if version == folder or (folder / "..data").resolve() == version:
+            if not found:
+                hint = "holds no key of a Secret; of a folder of Secrets name one, or give it as credentials_folder"
+                raise InvalidInput("the Secret cannot be read", [f"{folder}: {hint}"])
             return found
     raise InvalidInput("the Secret cannot be read", [f"{folder}: is not a folder of a mounted Secret"])
 

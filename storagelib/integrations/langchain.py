@@ -10,11 +10,15 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from langchain_core.documents import Document
-from langchain_core.embeddings import Embeddings
-from langchain_core.stores import ByteStore
-from langchain_core.vectorstores import VectorStore
-
+try:
+    from langchain_core.documents import Document
+    from langchain_core.embeddings import Embeddings
+    from langchain_core.stores import ByteStore
+    from langchain_core.vectorstores import VectorStore
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "LangChain is not installed: pip install 'llmspell-storage[langchain]'", name=error.name
+    ) from error
 from storagelib.errors import InvalidInput
 from storagelib.limits import check_scope, check_text
 
