@@ -2,7 +2,9 @@
 -- The messages that a session sees: all of the thread that it appends to, and of each thread that it was branched from
 -- (`session_ancestry`) those through a number. Each of them is one range of the primary key.
 -- A verb that takes messages away first locks the session and every sight of its threads (`lock`, `lock_family`), in
--- the same round trip, so that the statement after them sees what else sees the messages.
+-- the same round trip, so that the statement after them sees what else sees the messages. It acts on no session that it
+-- has not locked (`xmax` is then another's, or nobody's): one that came after `lock` was not there. And it does nothing
+-- while a sight came after `lock_family`, because somebody else may take messages away at the same moment: it says `busy`.
 
 -- name: create
 -- in: session text, data jsonb, metadata jsonb, ttl float8, expires_at timestamptz
@@ -101,14 +103,23 @@ SELECT 1 FROM {{ schema }}.session_ancestry AS a
         WHERE o.tenant_id = :tenant AND o.session_id = ANY (:sessions)))
  ORDER BY a.thread_id, a.session_id FOR UPDATE OF a
 
+-- Rows that come back: one; whether it was busy, and how many sessions it removed.
 -- name: remove
 -- in: sessions text[]
-WITH family AS (
-    SELECT s.thread_id FROM {{ schema }}.sessions AS s
-     WHERE s.tenant_id = :tenant AND s.session_id = ANY (:sessions) AND s.thread_id IS NOT NULL
+WITH locked AS (
+    SELECT s.session_id, s.thread_id FROM {{ schema }}.sessions AS s
+     WHERE s.tenant_id = :tenant AND s.session_id = ANY (:sessions) AND s.xmax = pg_current_xact_id_if_assigned()::xid
+), sights AS (
+    SELECT l.thread_id FROM locked AS l WHERE l.thread_id IS NOT NULL
     UNION
-    SELECT a.thread_id FROM {{ schema }}.session_ancestry AS a
-     WHERE a.tenant_id = :tenant AND a.session_id = ANY (:sessions)
+    SELECT a.thread_id FROM locked AS l JOIN {{ schema }}.session_ancestry AS a
+        ON a.tenant_id = :tenant AND a.session_id = l.session_id
+), others AS (
+    SELECT EXISTS (SELECT FROM {{ schema }}.session_ancestry AS a
+                    WHERE a.tenant_id = :tenant AND a.thread_id = ANY (ARRAY(SELECT thread_id FROM sights))
+                      AND a.xmax <> pg_current_xact_id()::xid) AS busy
+), family AS (
+    SELECT f.thread_id FROM sights AS f, others AS o WHERE NOT o.busy
 ), kept AS (
     SELECT f.thread_id, coalesce(
                (SELECT 9223372036854775807 FROM {{ schema }}.sessions AS o
@@ -121,21 +132,31 @@ WITH family AS (
      WHERE m.tenant_id = :tenant AND m.thread_id = ANY (ARRAY(SELECT thread_id FROM kept))
        AND m.sequence > (SELECT min(through) FROM kept)
        AND m.sequence > (SELECT k.through FROM kept AS k WHERE k.thread_id = m.thread_id)
+), gone AS (
+    DELETE FROM {{ schema }}.sessions AS s USING locked AS l, others AS o
+     WHERE s.tenant_id = :tenant AND s.session_id = l.session_id AND NOT o.busy
+    RETURNING 1
 )
-DELETE FROM {{ schema }}.sessions WHERE tenant_id = :tenant AND session_id = ANY (:sessions) RETURNING true
+SELECT o.busy, (SELECT count(*) FROM gone) FROM others AS o
 
 -- name: clear
 -- in: session text
-WITH found AS (
+WITH locked AS (
     SELECT CASE WHEN s.status = 'active' AND s.expires_at <= statement_timestamp() THEN 'expired' ELSE s.status END AS status,
-           s.message_count
-      FROM {{ schema }}.sessions AS s WHERE s.tenant_id = :tenant AND s.session_id = :session LIMIT 1
+           s.message_count, s.thread_id
+      FROM {{ schema }}.sessions AS s
+     WHERE s.tenant_id = :tenant AND s.session_id = :session AND s.xmax = pg_current_xact_id_if_assigned()::xid LIMIT 1
 ), family AS (
-    (SELECT s.thread_id, 9223372036854775807 AS through FROM {{ schema }}.sessions AS s
-      WHERE s.tenant_id = :tenant AND s.session_id = :session AND s.thread_id IS NOT NULL LIMIT 1)
+    SELECT l.thread_id FROM locked AS l WHERE l.thread_id IS NOT NULL
     UNION ALL
-    SELECT a.thread_id, a.through FROM {{ schema }}.session_ancestry AS a
+    SELECT a.thread_id FROM {{ schema }}.session_ancestry AS a
      WHERE a.tenant_id = :tenant AND a.session_id = :session
+), found AS (
+    SELECT CASE WHEN EXISTS (
+               SELECT FROM {{ schema }}.session_ancestry AS a
+                WHERE a.tenant_id = :tenant AND a.thread_id = ANY (ARRAY(SELECT thread_id FROM family))
+                  AND a.xmax <> pg_current_xact_id()::xid) THEN 'busy' ELSE l.status END AS status, l.message_count
+      FROM locked AS l
 ), kept AS (
     SELECT f.thread_id, coalesce(
                (SELECT 9223372036854775807 FROM {{ schema }}.sessions AS o
@@ -209,12 +230,14 @@ SELECT session_id FROM {{ schema }}.sessions
  WHERE tenant_id = :tenant AND status = 'expired' AND expires_at <= statement_timestamp() - make_interval(secs => :older_than)
  ORDER BY created_at, session_id LIMIT :most FOR UPDATE SKIP LOCKED
 
--- A key that somebody appends at the same moment is a duplicate; the caller asks again and finds the message. Rows that
+-- A key that somebody appends at the same moment is a duplicate; the caller asks again and finds the message, as it does
+-- when the session has gone on to another thread, whose index knows nothing of the keys of the one before. Rows that
 -- come back: the status that was found; for a known message, its values; for a new one, number and time.
 -- name: append
 -- in: session text, thread uuid, roles text[], contents jsonb[], tokens bigint[], weights bigint[], keys text[], metadata jsonb[]
 WITH found AS (
-    SELECT CASE WHEN s.status = 'active' AND s.expires_at <= statement_timestamp() THEN 'expired' ELSE s.status END AS status
+    SELECT CASE WHEN s.status = 'active' AND s.expires_at <= statement_timestamp() THEN 'expired' ELSE s.status END AS status,
+           s.thread_id
       FROM {{ schema }}.sessions AS s WHERE s.tenant_id = :tenant AND s.session_id = :session LIMIT 1
 ), given AS (
     SELECT g.*
@@ -245,8 +268,12 @@ WITH found AS (
     UPDATE {{ schema }}.sessions AS s
        SET last_sequence = s.last_sequence + n.added, message_count = s.message_count + n.added,
            thread_id = coalesce(s.thread_id, :thread), last_accessed_at = now()
-      FROM (SELECT count(*) AS added FROM fresh) AS n
+      FROM (SELECT count(*) AS added FROM fresh) AS n{% if keyed %}, found AS f{% endif %}
+
      WHERE s.tenant_id = :tenant AND s.session_id = :session AND n.added > 0
+{% if keyed %}
+       AND s.thread_id IS NOT DISTINCT FROM f.thread_id
+{% endif %}
        AND CASE s.status WHEN 'active' THEN coalesce(s.expires_at > statement_timestamp(), true) END
     RETURNING s.thread_id, s.last_sequence - n.added AS sequence, s.message_count - n.added AS position
 ), written AS (
@@ -331,16 +358,18 @@ SELECT CASE WHEN :role IS NULL THEN s.message_count ELSE (
         ON m.tenant_id = :tenant AND m.thread_id = f.thread_id AND m.role = :role AND m.sequence <= f.through) END
   FROM {{ schema }}.sessions AS s WHERE s.tenant_id = :tenant AND s.session_id = :session
 
--- Keeps the session from losing messages until the branch sees them, and appends going on.
+-- Keeps the session from losing messages until the branch sees them, and appends going on. The setting, which ends with
+-- the transaction, tells `branch` that there was a session to hold: one that comes after this is not held.
 -- name: hold
 -- in: session text
-SELECT 1 FROM {{ schema }}.sessions WHERE tenant_id = :tenant AND session_id = :session FOR KEY SHARE
+SELECT set_config('llmspell.held', 'yes', true) FROM (
+    SELECT FROM {{ schema }}.sessions WHERE tenant_id = :tenant AND session_id = :session FOR KEY SHARE) AS held
 
 -- name: branch
 -- in: session text, at bigint, new_session text, data jsonb, metadata jsonb, ttl float8, expires_at timestamptz
 WITH source AS (
     SELECT s.*, coalesce(:at, s.last_sequence) AS at FROM {{ schema }}.sessions AS s
-     WHERE s.tenant_id = :tenant AND s.session_id = :session LIMIT 1
+     WHERE s.tenant_id = :tenant AND s.session_id = :session AND current_setting('llmspell.held', true) = 'yes' LIMIT 1
 ), family AS (
     SELECT s.thread_id, s.at AS through FROM source AS s WHERE s.thread_id IS NOT NULL
     UNION ALL
@@ -371,16 +400,22 @@ SELECT f.last_sequence, s.session_id, s.session_data, s.metadata,
 
 -- name: pop_last
 -- in: session text
-WITH found AS (
+WITH locked AS (
     SELECT CASE WHEN s.status = 'active' AND s.expires_at <= statement_timestamp() THEN 'expired' ELSE s.status END AS status,
            s.thread_id
-      FROM {{ schema }}.sessions AS s WHERE s.tenant_id = :tenant AND s.session_id = :session LIMIT 1
+      FROM {{ schema }}.sessions AS s
+     WHERE s.tenant_id = :tenant AND s.session_id = :session AND s.xmax = pg_current_xact_id_if_assigned()::xid LIMIT 1
 ), family AS (
-    (SELECT s.thread_id, 9223372036854775807 AS through FROM {{ schema }}.sessions AS s
-      WHERE s.tenant_id = :tenant AND s.session_id = :session AND s.thread_id IS NOT NULL LIMIT 1)
+    SELECT l.thread_id, 9223372036854775807 AS through FROM locked AS l WHERE l.thread_id IS NOT NULL
     UNION ALL
     SELECT a.thread_id, a.through FROM {{ schema }}.session_ancestry AS a
      WHERE a.tenant_id = :tenant AND a.session_id = :session
+), found AS (
+    SELECT CASE WHEN EXISTS (
+               SELECT FROM {{ schema }}.session_ancestry AS a
+                WHERE a.tenant_id = :tenant AND a.thread_id = ANY (ARRAY(SELECT thread_id FROM family))
+                  AND a.xmax <> pg_current_xact_id()::xid) THEN 'busy' ELSE l.status END AS status, l.thread_id
+      FROM locked AS l
 ), newest AS (
     SELECT x.*, x.thread_id = found.thread_id AS own FROM found CROSS JOIN family AS f CROSS JOIN LATERAL (
         SELECT m.* FROM {{ schema }}.session_messages AS m

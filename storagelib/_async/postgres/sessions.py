@@ -75,8 +75,13 @@ class AsyncPostgresSessions:
     async def delete(self, session_id: str) -> bool:
         """Remove a session and the messages that no other session sees; tell whether it was there."""
         asked = {"sessions": [session_id]}
-        *_, gone = await self._database.run([(_Q[name], asked) for name in ("lock", "lock_family", "remove")])
-        return bool(gone)
+        for _ in range(_ROUNDS):
+            *_, ((busy, gone),) = await self._database.run(
+                [(_Q[name], asked) for name in ("lock", "lock_family", "remove")]
+            )
+            if not busy:
+                return bool(gone)
+        raise _beaten()
 
     async def listing(self, status: Status | None, before: tuple[datetime, str], limit: int) -> list[Session]:
         """Return up to ``limit`` sessions, newest first, that come after this position."""
@@ -97,8 +102,11 @@ class AsyncPostgresSessions:
             if not due:
                 return 0
             taken = {"sessions": [session_id for (session_id,) in due]}
-            await transaction.run([(_Q["lock_family"], taken), (_Q["remove"], taken)])
-            return len(due)
+            for _ in range(_ROUNDS):
+                _, ((busy, gone),) = await transaction.run([(_Q["lock_family"], taken), (_Q["remove"], taken)])
+                if not busy:
+                    return int(gone)
+        raise _beaten()
 
     async def append(self, session_id: str, messages: list[NewMessage]) -> list[Message]:
         """Append messages whose keys differ to an active session; give those whose key is known as they are."""
@@ -124,7 +132,7 @@ class AsyncPostgresSessions:
                 places = enumerate(messages, 1)
                 return [known[place] if place in known else _appended(item, numbers) for place, item in places]
             check_active(session_id, rows[0][0] if rows else None)
-        raise Conflict("other writers were faster each time")
+        raise _beaten()
 
     async def messages(self, session_id: str, reading: Reading) -> list[Message] | None:
         """Return messages in the order of reading."""
@@ -175,12 +183,19 @@ class AsyncPostgresSessions:
         """Run a statement that takes messages away, after the locks it needs, in one round trip."""
         asked = {"sessions": [session_id]}
         taken = {"session": session_id}
-        *_, rows = await self._database.run([(_Q["lock"], asked), (_Q["lock_family"], asked), (_Q[name], taken)])
-        return rows
+        for _ in range(_ROUNDS):
+            *_, rows = await self._database.run([(_Q["lock"], asked), (_Q["lock_family"], asked), (_Q[name], taken)])
+            if not (rows and rows[0][0] == "busy"):
+                return rows
+        raise _beaten()
 
     async def _move(self, session_id: str, before: Status, after: Status, expiry: Expiry | None) -> Session:
         values = {"before": before, "after": after, "renewed": expiry is not None, **_expires(expiry)}
         return _written(session_id, await self._database.fetch(_Q["move"], session=session_id, **values))
+
+
+def _beaten() -> Conflict:
+    return Conflict("other writers were faster each time")
 
 
 def _expires(expiry: Expiry | None) -> dict[str, Any]:

@@ -76,8 +76,11 @@ class PostgresSessions:
     def delete(self, session_id: str) -> bool:
         """Remove a session and the messages that no other session sees; tell whether it was there."""
         asked = {"sessions": [session_id]}
-        *_, gone = self._database.run([(_Q[name], asked) for name in ("lock", "lock_family", "remove")])
-        return bool(gone)
+        for _ in range(_ROUNDS):
+            *_, ((busy, gone),) = self._database.run([(_Q[name], asked) for name in ("lock", "lock_family", "remove")])
+            if not busy:
+                return bool(gone)
+        raise _beaten()
 
     def listing(self, status: Status | None, before: tuple[datetime, str], limit: int) -> list[Session]:
         """Return up to ``limit`` sessions, newest first, that come after this position."""
@@ -98,8 +101,11 @@ class PostgresSessions:
             if not due:
                 return 0
             taken = {"sessions": [session_id for (session_id,) in due]}
-            transaction.run([(_Q["lock_family"], taken), (_Q["remove"], taken)])
-            return len(due)
+            for _ in range(_ROUNDS):
+                _, ((busy, gone),) = transaction.run([(_Q["lock_family"], taken), (_Q["remove"], taken)])
+                if not busy:
+                    return int(gone)
+        raise _beaten()
 
     def append(self, session_id: str, messages: list[NewMessage]) -> list[Message]:
         """Append messages whose keys differ to an active session; give those whose key is known as they are."""
@@ -125,7 +131,7 @@ class PostgresSessions:
                 places = enumerate(messages, 1)
                 return [known[place] if place in known else _appended(item, numbers) for place, item in places]
             check_active(session_id, rows[0][0] if rows else None)
-        raise Conflict("other writers were faster each time")
+        raise _beaten()
 
     def messages(self, session_id: str, reading: Reading) -> list[Message] | None:
         """Return messages in the order of reading."""
@@ -174,12 +180,19 @@ class PostgresSessions:
         """Run a statement that takes messages away, after the locks it needs, in one round trip."""
         asked = {"sessions": [session_id]}
         taken = {"session": session_id}
-        *_, rows = self._database.run([(_Q["lock"], asked), (_Q["lock_family"], asked), (_Q[name], taken)])
-        return rows
+        for _ in range(_ROUNDS):
+            *_, rows = self._database.run([(_Q["lock"], asked), (_Q["lock_family"], asked), (_Q[name], taken)])
+            if not (rows and rows[0][0] == "busy"):
+                return rows
+        raise _beaten()
 
     def _move(self, session_id: str, before: Status, after: Status, expiry: Expiry | None) -> Session:
         values = {"before": before, "after": after, "renewed": expiry is not None, **_expires(expiry)}
         return _written(session_id, self._database.fetch(_Q["move"], session=session_id, **values))
+
+
+def _beaten() -> Conflict:
+    return Conflict("other writers were faster each time")
 
 
 def _expires(expiry: Expiry | None) -> dict[str, Any]:

@@ -80,6 +80,7 @@ HOT: list[tuple[str, dict[str, bool], dict[str, Any], str, int]] = [
     ("lock_family", {}, {"sessions": ["s5"]}, "session_ancestry_thread", 20),
     ("remove", {}, {"sessions": ["s4"]}, "session_messages_pkey", 60),
 ]
+TAKING = {"pop_last", "remove"}
 UNSAID = {"data": None, "metadata": None, "ttl": None, "expires_at": None}
 
 
@@ -110,6 +111,9 @@ def test_a_hot_statement_reads_what_it_returns(
     """By its index, planned with its values or without them, and with few rows looked at."""
     name, marks, values, index, most = case
     asked = {"tenant": tenant, **UNSAID, **ANY_MESSAGE, **values}
+    for locked in ["sessions", "session_ancestry"] if name in TAKING else []:
+        # They act on what their transaction has locked.
+        connection.execute(f"SELECT FROM llmspell.{locked} WHERE session_id = ANY (%s) FOR UPDATE", (["s4", "s7"],))
     plan = plan_of(connection, "llmspell", QUERIES[name].variant(**marks), generic=generic, **asked)
     assert index in plan.indexes(), plan.root
     assert plan.scanned() == set(), plan.root
