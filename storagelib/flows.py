@@ -17,10 +17,10 @@ class AsyncFlow:
     """On an event loop."""
 
     @staticmethod
-    def check(handler: object) -> None:
+    def check(handler: object, name: str = "handler") -> None:
         """Raise ``InvalidInput`` for what cannot be called."""
         if not callable(handler):
-            raise InvalidInput("the argument cannot be used", ["handler: cannot be called"])
+            raise InvalidInput("the argument cannot be used", [f"{name}: cannot be called"])
 
     @staticmethod
     async def result_of(handler: Callable[[Argument], Any], argument: Argument) -> Any:
@@ -33,11 +33,11 @@ class Flow:
     """In a thread that may be blocked."""
 
     @staticmethod
-    def check(handler: object) -> None:
+    def check(handler: object, name: str = "handler") -> None:
         """Raise ``InvalidInput`` for what cannot be called without an event loop."""
-        AsyncFlow.check(handler)
+        AsyncFlow.check(handler, name)
         if inspect.iscoroutinefunction(handler):
-            raise InvalidInput("the argument cannot be used", ["handler: is asynchronous; use the asynchronous store"])
+            raise InvalidInput("the argument cannot be used", [f"{name}: is asynchronous; use the asynchronous store"])
 
     @staticmethod
     def result_of(handler: Callable[[Argument], Any], argument: Argument) -> Any:

@@ -5,10 +5,10 @@ Lengths of text are characters; PostgreSQL, SQLite and memory count them the sam
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from storage_sql.roles import TENANT_PATTERN
 from storagelib.errors import InvalidInput
@@ -30,6 +30,7 @@ __all__ = [
     "check_bytes",
     "check_flag",
     "check_integer",
+    "check_mapping",
     "check_one_of",
     "check_page_size",
     "check_scope",
@@ -157,6 +158,15 @@ def check_batch(name: str, items: Iterable[Item]) -> list[Item]:
     return listed
 
 
+def check_mapping(name: str, value: object) -> Mapping[Any, Any]:
+    """Return a mapping; None is the empty one. What it holds is looked at by who asks for it."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidInput("the argument cannot be used", [f"{name}: must be a mapping, not {type(value).__name__}"])
+    return value
+
+
 def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
     """Return tags, sorted and once each: at most 100 of 1 to 255 characters."""
     listed = check_batch("tags", tags)
@@ -184,8 +194,8 @@ def check_time(name: str, value: object) -> datetime:
         raise InvalidInput("the argument cannot be used", [f"{name}: is outside the years 1 to 9999"]) from None
 
 
-def check_ttl(name: str, value: object) -> timedelta:
-    """Return a time to live: more than nothing, at most 100 years; a number counts seconds."""
+def check_ttl(name: str, value: object, *, least: timedelta = timedelta.resolution) -> timedelta:
+    """Return a time to live: more than nothing, or at least ``least``, at most 100 years; a number counts seconds."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
             value = timedelta(seconds=value)
@@ -193,6 +203,7 @@ def check_ttl(name: str, value: object) -> timedelta:
             raise InvalidInput("the argument cannot be used", [f"{name}: is no duration"]) from None
     if not isinstance(value, timedelta):
         raise InvalidInput("the argument cannot be used", [f"{name}: must be seconds or a timedelta"])
-    if not timedelta(0) < value <= timedelta(days=36_525):
-        raise InvalidInput("the argument cannot be used", [f"{name}: must be more than 0 and at most 100 years"])
+    if not least <= value <= timedelta(days=36_525):
+        bound = f"at least {least.total_seconds():g} seconds" if least != timedelta.resolution else "more than 0"
+        raise InvalidInput("the argument cannot be used", [f"{name}: must be {bound} and at most 100 years"])
     return value

@@ -53,7 +53,8 @@ class KeyRing:
             check_text("keys", key_id)
             if not isinstance(key, bytes) or len(key) != _KEY_BYTES:
                 faults.append(f"keys: the key {key_id!a} must be 32 bytes")
-        if self.current_id not in self.keys:
+        current: Any = self.current_id
+        if not isinstance(current, str) or current not in self.keys:
             faults.append("current_id: is not among the keys")
         if faults:
             raise InvalidInput("the ring cannot be used", faults)

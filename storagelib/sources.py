@@ -41,7 +41,8 @@ class _Pieces:
         """Keep what the source gave."""
         if not isinstance(piece, bytes | bytearray | memoryview):
             raise InvalidInput("the content cannot be stored", [f"content: gave {type(piece).__name__}, not bytes"])
-        self._held += piece
+        # A view with gaps cannot be added as it is.
+        self._held += bytes(piece) if isinstance(piece, memoryview) else piece
 
     def take(self, size: int) -> bytes:
         """Return up to ``size`` of the bytes that are there."""

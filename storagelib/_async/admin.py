@@ -10,7 +10,15 @@ from storagelib.blocking import AsyncBlocking
 from storagelib.components.administration import SchemaStatus, StoreStatistics
 from storagelib.config import StoreConfig
 from storagelib.errors import InvalidInput
-from storagelib.limits import BATCH_MAX, DIMENSION_MAX, PAGE_DEFAULT, check_integer, check_page_size, check_tenant_id
+from storagelib.limits import (
+    BATCH_MAX,
+    DIMENSION_MAX,
+    PAGE_DEFAULT,
+    check_flag,
+    check_integer,
+    check_page_size,
+    check_tenant_id,
+)
 from storagelib.pages import Page, page_of, position_of
 
 __all__ = ["AsyncAdministration", "AsyncAdministrationBackend"]
@@ -116,7 +124,10 @@ class AsyncAdministration:
         """
         check_tenant_id(tenant_id)
         check_integer("dimension", dimension, least=1, most=DIMENSION_MAX)
-        return await self._backend.vector_index(tenant_id, dimension, options or IndexOptions(), dry_run)
+        chosen = IndexOptions() if options is None else options
+        if not isinstance(chosen, IndexOptions):
+            raise InvalidInput("the argument cannot be used", ["options: must be IndexOptions"])
+        return await self._backend.vector_index(tenant_id, dimension, chosen, check_flag("dry_run", dry_run))
 
     async def __aenter__(self) -> Self:
         return self

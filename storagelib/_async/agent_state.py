@@ -32,7 +32,10 @@ from storagelib.limits import (
     DOCUMENT_BYTES_MAX,
     PAGE_DEFAULT,
     PAGE_MAX,
+    check_batch,
+    check_flag,
     check_integer,
+    check_mapping,
     check_page_size,
     check_text,
     check_time,
@@ -306,10 +309,10 @@ class AsyncAgentState:
         """
         if (version is None) == (checkpoint is None):
             raise InvalidInput("the argument cannot be used", ["version, checkpoint: one of the two must be given"])
+        expected = None if expected_version is None else check_integer("expected_version", expected_version, least=0)
         wanted = await self._labelled(agent_id, checkpoint) if checkpoint is not None else version
         found = await self.load(agent_id, version=wanted)
         text = sorted_text(found.state)
-        expected = None if expected_version is None else check_integer("expected_version", expected_version, least=0)
         new = NewState(
             agent_id,
             found.agent_type,
@@ -344,7 +347,9 @@ class AsyncAgentState:
         """
         check_integer("keep_last", keep_last, least=1)
         moment = None if older_than is None else check_time("older_than", older_than)
-        return await self._backend.prune(_agent_id(agent_id), keep_last, moment, bool(keep_checkpoints))
+        return await self._backend.prune(
+            _agent_id(agent_id), keep_last, moment, check_flag("keep_checkpoints", keep_checkpoints)
+        )
 
     async def copy(self, agent_id: str, new_id: str, *, history: bool = False) -> None:
         """Copy an agent to a new id: its latest state as version 1, or everything with its numbers and checkpoints.
@@ -353,7 +358,7 @@ class AsyncAgentState:
         """
         if _agent_id(agent_id) == check_text("new_id", new_id):
             raise AlreadyExists("an agent cannot be copied onto itself")
-        copied = await self._backend.copy(agent_id, new_id, bool(history))
+        copied = await self._backend.copy(agent_id, new_id, check_flag("history", history))
         if copied is None:
             raise NotFound("the agent has no state")
         if not copied:
@@ -373,8 +378,8 @@ class AsyncAgentState:
                 check_text("transitions", old, least=0, most=_PHASE_MAX),
                 check_text("transitions", new, most=_PHASE_MAX),
             )
-            for old, following in (transitions or {}).items()
-            for new in _phases(following)
+            for old, following in check_mapping("transitions", transitions).items()
+            for new in check_batch("transitions", following)
         }
         if transitions is not None and not pairs:
             raise InvalidInput("the argument cannot be used", ["transitions: are empty; None takes a declaration back"])
@@ -434,12 +439,6 @@ class _Known:
 
 def _agent_id(agent_id: str) -> str:
     return check_text("agent_id", agent_id)
-
-
-def _phases(following: Iterable[str]) -> list[str]:
-    if isinstance(following, str):
-        raise InvalidInput("the argument cannot be used", ["transitions: must be lists of phases, not one text"])
-    return list(following)
 
 
 def _checked_state(state: Document) -> tuple[Json, str]:

@@ -326,8 +326,7 @@ def _end(expires_at: datetime | None) -> datetime | None:
 
 
 def _overlap(overlap: float | timedelta) -> float:
-    nothing = overlap in (0, timedelta(0)) and not isinstance(overlap, bool)
-    return 0.0 if nothing else check_ttl("overlap", overlap).total_seconds()
+    return check_ttl("overlap", overlap, least=timedelta(0)).total_seconds()
 
 
 def _ring(ring: object) -> KeyRing:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from storagelib.clocks import Clock, from_microseconds, system_clock, to_microseconds
 from storagelib.components.episodes import Episode
+from storagelib.components.passages import single
 from storagelib.documents import Document
 from storagelib.errors import NotFound
 from storagelib.flows import AsyncFlow
 from storagelib.identifiers import uuid7
-from storagelib.limits import PAGE_DEFAULT, check_integer, check_text, check_time
+from storagelib.limits import DIMENSION_MAX, PAGE_DEFAULT, check_integer, check_mapping, check_text, check_time
 from storagelib.pages import Page
 
 if TYPE_CHECKING:
@@ -37,8 +38,9 @@ class AsyncEpisodicMemory:
     ) -> None:
         """Take the tenant, what embeds, and how long its vectors are."""
         self._vectors = tenant.vectors
+        AsyncFlow.check(embed, "embed")
         self._embed = embed
-        self._dimension = check_integer("dimension", dimension, least=1)
+        self._dimension = check_integer("dimension", dimension, least=1, most=DIMENSION_MAX)
         self._clock = clock
 
     async def remember(
@@ -57,9 +59,9 @@ class AsyncEpisodicMemory:
             "role": check_text("role", role, most=100),
             "at": to_microseconds(moment),
             "processed": False,
-            "own": dict(metadata or {}),
+            "own": dict(check_mapping("metadata", metadata)),
         }
-        (embedding,) = await AsyncFlow.result_of(self._embed, [check_text("content", content, most=1_000_000)])
+        embedding = single(await AsyncFlow.result_of(self._embed, [check_text("content", content, most=1_000_000)]))
         episode_id = str(uuid7())
         await self._vectors.insert(episode_id, embedding, scope=scope, content=content, metadata=kept)
         return episode_id
@@ -82,7 +84,7 @@ class AsyncEpisodicMemory:
         threshold: float | None = None,
     ) -> list[Episode]:
         """Return the ``k`` episodes most like a question, of one session or all, that happened in ``[since, until)``."""
-        (embedding,) = await AsyncFlow.result_of(self._embed, [check_text("question", question, most=1_000_000)])
+        embedding = single(await AsyncFlow.result_of(self._embed, [check_text("question", question, most=1_000_000)]))
         found = await self._vectors.search(
             embedding, k, filter=_between(since, until), threshold=threshold, **_where(session_id)
         )

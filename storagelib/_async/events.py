@@ -32,6 +32,7 @@ from storagelib.limits import (
     check_batch,
     check_flag,
     check_integer,
+    check_mapping,
     check_page_size,
     check_text,
     check_time,
@@ -163,7 +164,9 @@ class AsyncEvents:
         when one differs. A batch whose ids were all appended before, each to its stream, returns the first results; when
         only some were, ``AlreadyExists``. Payloads together have at most 256 MiB.
         """
-        return await self._append(check_batch("events", events), expected_versions or {}, None)
+        return await self._append(
+            check_batch("events", events), check_mapping("expected_versions", expected_versions), None
+        )
 
     async def read(
         self,
@@ -175,10 +178,10 @@ class AsyncEvents:
     ) -> Page[Event]:
         """Return a page of all events behind the position ``after``, in commit order, or in the reverse of it."""
         position = check_integer("after", after, least=0)
-        if newest_first and position:
+        if check_flag("newest_first", newest_first) and position:
             raise InvalidInput("the arguments do not fit together", ["after: is for reading forwards"])
         start = Place(position) if position else None
-        return await self._page(Selection(newest_first=newest_first), cursor, limit, start)
+        return await self._page(Selection(newest_first=check_flag("newest_first", newest_first)), cursor, limit, start)
 
     async def read_stream(
         self,
@@ -193,7 +196,9 @@ class AsyncEvents:
         sequence = check_integer("after_sequence", after_sequence, least=0)
         name = check_text("stream", stream)
         return await self._page(
-            Selection(stream=name, after_sequence=sequence, newest_first=newest_first), cursor, limit
+            Selection(stream=name, after_sequence=sequence, newest_first=check_flag("newest_first", newest_first)),
+            cursor,
+            limit,
         )
 
     async def by_correlation(
@@ -211,7 +216,7 @@ class AsyncEvents:
             correlation_id=check_text("correlation_id", correlation_id),
             since=_moment("since", since),
             until=_moment("until", until),
-            newest_first=newest_first,
+            newest_first=check_flag("newest_first", newest_first),
         )
         return await self._page(selection, cursor, limit)
 
@@ -230,7 +235,10 @@ class AsyncEvents:
         if not types:
             raise InvalidInput("the argument cannot be used", ["event_type: is empty"])
         selection = Selection(
-            types=types, since=_moment("since", since), until=_moment("until", until), newest_first=newest_first
+            types=types,
+            since=_moment("since", since),
+            until=_moment("until", until),
+            newest_first=check_flag("newest_first", newest_first),
         )
         return await self._page(selection, cursor, limit)
 
@@ -244,7 +252,11 @@ class AsyncEvents:
         limit: int = PAGE_DEFAULT,
     ) -> Page[Event]:
         """Return a page of the events recorded from ``since`` to before ``until``."""
-        selection = Selection(since=_moment("since", since), until=_moment("until", until), newest_first=newest_first)
+        selection = Selection(
+            since=_moment("since", since),
+            until=_moment("until", until),
+            newest_first=check_flag("newest_first", newest_first),
+        )
         return await self._page(selection, cursor, limit)
 
     async def all(self) -> AsyncIterator[Event]:
@@ -279,6 +291,8 @@ class AsyncEvents:
         waits ``poll_seconds``, and each time twice as long, up to ``poll_seconds_max``. With ``follow=False`` it ends
         instead. To resume after an error or a restart, begin behind the last ``position`` that was dealt with.
         """
+        check_flag("from_end", from_end)
+        check_flag("follow", follow)
         if sum([from_position is not None, from_time is not None, from_end, consumer is not None]) > 1:
             raise InvalidInput(
                 "the arguments do not fit together", ["from_position, from_time, from_end, consumer: give one of them"]

@@ -809,9 +809,10 @@ class AsyncGraph(AsyncGraphView):
         Views at two moments of valid time tell what changed in the world. Only what is said is compared, not since when.
         """
         check_page_size(limit)
-        tick = await self._backend.clock()
-        earlier, later = _compared(before, tick), _compared(after, tick)
+        views = _viewed(before), _viewed(after)
         place = position_of(cursor, str, UUID)
+        tick = await self._backend.clock()
+        earlier, later = (_held(view, tick) for view in views)
         kind, past = ("entity", None) if place is None else place
         found: list[Difference[Entity | Relationship]] = []
         if kind == "entity":
@@ -915,8 +916,11 @@ def _expected(expected_tx: int | None) -> int | None:
     return None if expected_tx is None else check_integer("expected_tx", expected_tx, least=0)
 
 
-def _compared(view: AsyncGraphView | int | datetime | None, tick: Tick) -> Moment:
-    moment = view.moment if isinstance(view, AsyncGraphView) else moment_of(None, view)
+def _viewed(view: AsyncGraphView | int | datetime | None) -> Moment:
+    return view.moment if isinstance(view, AsyncGraphView) else moment_of(None, view)
+
+
+def _held(moment: Moment, tick: Tick) -> Moment:
     return Moment(moment.valid or tick.at, tick.tx if moment.tx is None else moment.tx)
 
 

@@ -28,6 +28,7 @@ from storagelib.flows import AsyncFlow
 from storagelib.identifiers import uuid7
 from storagelib.limits import (
     PAGE_DEFAULT,
+    check_flag,
     check_integer,
     check_page_size,
     check_tags,
@@ -186,9 +187,9 @@ class AsyncHooks:
             check_tags(tags),
             None if since is None else check_time("since", since),
             None if until is None else check_time("until", until),
-            _truth("failed", failed),
+            None if failed is None else check_flag("failed", failed),
             None if min_duration_ms is None else _microseconds("min_duration_ms", min_duration_ms),
-            newest_first,
+            check_flag("newest_first", newest_first),
         )
         at = position_of(cursor, datetime, UUID)
         after = None if at is None else (at[0], at[1])
@@ -279,12 +280,13 @@ class AsyncHooks:
         The executions of each hook are compared in their order: inputs, outputs and errors, not times. A run of more
         than 10,000 executions is ``InvalidInput``; ``NotFound`` when one is not there.
         """
-        return compared(await self._run(first), await self._run(second))
+        one, other = _run("first", first), _run("second", second)
+        return compared(await self._executed(one), await self._executed(other))
 
-    async def _run(self, run: str | UUID) -> list[Execution]:
+    async def _executed(self, run: str | UUID) -> list[Execution]:
         if isinstance(run, UUID):
             return [await self.get(run)]
-        question = Question(correlation_id=check_text("correlation_id", run))
+        question = Question(correlation_id=run)
         executions: list[Execution] = []
         while True:
             after = (executions[-1].timestamp, executions[-1].execution_id) if executions else None
@@ -297,6 +299,10 @@ class AsyncHooks:
         if not executions:
             raise NotFound(f"no execution has the correlation id {run!a}")
         return executions
+
+
+def _run(name: str, run: object) -> str | UUID:
+    return run if isinstance(run, UUID) else check_text(name, run)
 
 
 def _error(error: object) -> object:
@@ -312,12 +318,6 @@ def _microseconds(name: str, milliseconds: object) -> int:
     if not 0 <= milliseconds <= _MILLISECONDS_MAX:
         raise InvalidInput("the argument cannot be used", [f"{name}: must be from 0 to {_MILLISECONDS_MAX:g}"])
     return round(milliseconds * _MICROSECONDS)
-
-
-def _truth(name: str, value: object) -> bool | None:
-    if value is not None and not isinstance(value, bool):
-        raise InvalidInput("the argument cannot be used", [f"{name}: must be True or False"])
-    return value
 
 
 def _id(name: str, value: object) -> UUID:

@@ -29,6 +29,7 @@ from storagelib.limits import (
     METADATA_BYTES_MAX,
     PAGE_DEFAULT,
     check_batch,
+    check_flag,
     check_integer,
     check_page_size,
     check_text,
@@ -241,9 +242,10 @@ class AsyncProcedures:
         What is superseded is still there, but no search finds it. Raises ``NotFound`` when one of the two is not there,
         and ``Conflict`` when ``by`` is superseded by ``name``, be it through others.
         """
-        if by is not None and _name(by) == name:
+        known = _name(name)
+        if by is not None and _name(by) == known:
             raise InvalidInput("the argument cannot be used", ["by: is the procedure itself"])
-        if not await self._backend.supersede(_name(name), by):
+        if not await self._backend.supersede(known, by):
             raise NotFound("there is no such procedure")
 
     async def successor(self, name: str) -> Procedure:
@@ -260,8 +262,7 @@ class AsyncProcedures:
 
         No outcome is lost to another one at the same moment. Raises ``NotFound``.
         """
-        if not isinstance(success, bool):
-            raise InvalidInput("the argument cannot be used", ["success: must be True or False"])
+        check_flag("success", success)
         found = await self._backend.record_outcome(_name(name), _version(version), success)
         if found is None:
             raise NotFound("there is no such procedure" if version is None else f"there is no version {version}")

@@ -10,7 +10,7 @@ from storagelib.clocks import LONG_AGO
 from storagelib.components.facts import Fact, concept_id
 from storagelib.documents import Document
 from storagelib.errors import AlreadyExists, NotFound
-from storagelib.limits import NAME_MAX, PAGE_MAX, check_text
+from storagelib.limits import NAME_MAX, PAGE_MAX, check_batch, check_flag, check_text
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -70,9 +70,9 @@ class AsyncSemanticMemory:
         With ``replaces`` the facts of this subject and relation that are true at ``valid_from`` end there: somebody works
         at one place at a time.
         """
-        origins = tuple(sources)
+        origins = tuple(check_batch("sources", sources))
         one, other = await self.concept(subject), await self.concept(object)
-        if replaces:
+        if check_flag("replaces", replaces):
             for fact in await self._facts(self._graph.as_of(valid=valid_from), one, relation):
                 await self._graph.retract_relationship(fact.fact_id, valid_from=valid_from, sources=origins)
         made = await self._graph.add_relationship(

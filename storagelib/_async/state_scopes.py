@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from storagelib import documents
 from storagelib.documents import Json, check_document
 from storagelib.errors import InvalidInput
-from storagelib.limits import ID_MAX, KEY_MAX, PAGE_DEFAULT, check_text
+from storagelib.limits import ID_MAX, KEY_MAX, PAGE_DEFAULT, check_batch, check_mapping, check_text
 from storagelib.pages import Page
 
 if TYPE_CHECKING:
@@ -100,9 +100,8 @@ class AsyncStateScope:
 
     async def set_many(self, values: Mapping[str, Json]) -> None:
         """Write several values, all or none."""
-        await self._kv.set_many(
-            {self._key(key): check_document(value, "values").encode() for key, value in values.items()}
-        )
+        given = check_batch("values", check_mapping("values", values).items())
+        await self._kv.set_many({self._key(key): check_document(value, "values").encode() for key, value in given})
 
     async def exists(self, key: str) -> bool:
         """Tell whether there is a value."""

@@ -46,6 +46,7 @@ from storagelib.limits import (
     PAGE_DEFAULT,
     PAGE_MAX,
     check_batch,
+    check_flag,
     check_integer,
     check_one_of,
     check_page_size,
@@ -234,6 +235,8 @@ class AsyncVectors:
 
         When one fails, those before it stay: their sum says where to go on.
         """
+        if not isinstance(batches, AsyncIterable):
+            raise _refused(f"batches: must be a stream of VectorBatch, not {type(batches).__name__}")
         written = 0
         async for batch in batches:
             written += await self._insert(batch)
@@ -285,7 +288,9 @@ class AsyncVectors:
         replace: bool = False,
     ) -> Vector:
         """Lay metadata over what is there, key by key at the top level, or replace it; raises ``NotFound``."""
-        return await self._update(id, dimension, {"metadata": check_metadata(metadata)}, merge=not replace)
+        return await self._update(
+            id, dimension, {"metadata": check_metadata(metadata)}, merge=not check_flag("replace", replace)
+        )
 
     async def delete(self, id: str, *, dimension: int) -> bool:  # noqa: A002 - it is what callers call it
         """Remove a vector; tell whether it was there."""
@@ -434,6 +439,7 @@ class AsyncVectors:
         ``threshold`` is the least ``score`` that is told. ``ef_search`` (1 to 1000) is how many candidates an index keeps:
         more find more and take longer. ``exact`` compares with every vector even where an index is ready.
         """
+        least = _threshold(threshold)
         wanted = embedding_of(query, "query").reshape(1, -1)
         search = Search(
             wanted,
@@ -441,11 +447,11 @@ class AsyncVectors:
             _metric(metric),
             _where(scope, scope_prefix, filter),
             _ef_search(ef_search),
-            exact,
-            include_embedding,
-            include_content,
+            check_flag("exact", exact),
+            check_flag("include_embedding", include_embedding),
+            check_flag("include_content", include_content),
         )
-        return _above((await self._backend.search(_directed(search)))[0], threshold)
+        return _above((await self._backend.search(_directed(search)))[0], least)
 
     async def search_many(
         self,
@@ -463,6 +469,7 @@ class AsyncVectors:
         include_content: bool = True,
     ) -> list[list[Match]]:
         """Return the nearest vectors for each of up to 1,000 queries, in one round trip and of one snapshot."""
+        least = _threshold(threshold)
         wanted = embeddings_of(queries, "queries")
         check_integer("queries", len(wanted), least=0, most=1_000)
         search = Search(
@@ -471,13 +478,13 @@ class AsyncVectors:
             _metric(metric),
             _where(scope, scope_prefix, filter),
             _ef_search(ef_search),
-            exact,
-            include_embedding,
-            include_content,
+            check_flag("exact", exact),
+            check_flag("include_embedding", include_embedding),
+            check_flag("include_content", include_content),
         )
         if not len(wanted):
             return []
-        return [_above(found, threshold) for found in await self._backend.search(_directed(search))]
+        return [_above(found, least) for found in await self._backend.search(_directed(search))]
 
     async def mmr_search(
         self,
@@ -549,8 +556,8 @@ class AsyncVectors:
             _metric(metric),
             _where(scope, scope_prefix, filter),
             _ef_search(ef_search),
-            exact,
-            include_embedding,
+            check_flag("exact", exact),
+            check_flag("include_embedding", include_embedding),
         )
         words = tuple(terms_of(check_text("text", text, least=0, most=CONTENT_MAX), QUERY_TERMS_MAX))
         found = await self._backend.hybrid(Hybrid(_directed(search), words))
@@ -650,7 +657,8 @@ def _where(scope: Scope, scope_prefix: str | None, condition: Document | None) -
     elif scope is not None:
         scopes = tuple(sorted({check_scope(each) for each in check_batch("scope", scope)}))
     prefix = None if scope_prefix is None else check_text("scope_prefix", scope_prefix, least=0)
-    return Where(scopes, prefix or None, filters.parse(condition) if condition else None)
+    parsed = None if condition is None else filters.parse(condition)
+    return Where(scopes, prefix or None, parsed if condition else None)
 
 
 def _directed(search: Search) -> Search:
@@ -659,12 +667,16 @@ def _directed(search: Search) -> Search:
     return search
 
 
-def _above(found: list[Match], threshold: object) -> list[Match]:
-    if threshold is None:
-        return found
-    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or threshold != threshold:  # noqa: PLR0124
+def _threshold(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124
         raise _refused("threshold: must be a number")
-    return [match for match in found if match.score >= threshold]
+    return value
+
+
+def _above(found: list[Match], threshold: float | None) -> list[Match]:
+    return found if threshold is None else [match for match in found if match.score >= threshold]
 
 
 def _hits(found: list[Match], best: list[Match]) -> int:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from storagelib import documents
@@ -32,7 +32,17 @@ from storagelib.components.agent_threads import (
 )
 from storagelib.documents import Document, check_document, check_metadata
 from storagelib.errors import AlreadyExists, Conflict, InvalidInput, NotFound
-from storagelib.limits import ID_MAX, PAGE_MAX, check_batch, check_bytes, check_integer, check_text
+from storagelib.flows import Flow
+from storagelib.limits import (
+    ID_MAX,
+    INTEGER_MAX,
+    PAGE_MAX,
+    check_batch,
+    check_bytes,
+    check_integer,
+    check_mapping,
+    check_text,
+)
 from storagelib.remembered import Remembered
 
 __all__ = ["AgentThreads", "AgentThreadsBackend"]
@@ -42,6 +52,9 @@ _STEP_ID_BYTES_MAX: Final = 128
 _PAGE: Final = 100
 _WALK_FIRST: Final = 32
 _WALK_MOST: Final = 512
+# How a value and a write are given: (kind, bytes) and (position, channel, value).
+_VALUE_PARTS: Final = 2
+_WRITE_PARTS: Final = 3
 _REMEMBERED_HEADS: Final = 256
 _REMEMBERED_PARTS: Final = 4096
 _REMEMBERED_BYTES: Final = 64 << 20
@@ -128,15 +141,16 @@ class AgentThreads:
         parent = None if parent_id is None else self._heads.get((*key[:2], _step_id("parent_id", parent_id)))
         run = None if run_id is None else check_text("run_id", run_id)
         about = check_metadata(metadata)
-        for name in versions:
-            check_text("versions", name, most=ID_MAX)
-        check_bytes("head", head[1])
+        wanted = _versions(versions)
+        fresh_names = frozenset(check_text("changed", name) for name in check_batch("changed", changed))
+        top = _checked("head", head)
+        Flow.check(value_of, "value_of")
         while True:
             entries = {
-                name: _reused(parent, name, version, changed) or _checked(value_of(name))
-                for name, version in versions.items()
+                name: _reused(parent, name, version, fresh_names) or _checked("value_of", value_of(name))
+                for name, version in wanted.items()
             }
-            new, kept, fresh = new_checkpoint(key, parent_id, run, about, head, entries, versions, parent, self._plain)
+            new, kept, fresh = new_checkpoint(key, parent_id, run, about, top, entries, wanted, parent, self._plain)
             if self._backend.put_checkpoint(new):
                 break
             if parent is None:
@@ -163,16 +177,14 @@ class AgentThreads:
         task = _step_id("task_id", task_id)
         path = check_text("task_path", task_path, least=0, most=10_000)
         made = {}
-        for position, channel, (kind, content) in check_batch("writes", writes):
-            place = check_integer("position", position)
-            made[place] = ThreadWrite(
-                task,
-                place,
-                path,
-                check_text("channel", channel),
-                check_text("kind", kind, least=0, most=100),
-                packed_write(check_bytes("value", content)),
-            )
+        given: list[Any] = check_batch("writes", writes)
+        for write in given:
+            if not isinstance(write, tuple | list) or len(write) != _WRITE_PARTS:
+                raise InvalidInput("the argument cannot be used", ["writes: must be a position, a channel and a value"])
+            place = check_integer("position", write[0])
+            kind, content = _checked("value", write[2])
+            channel = check_text("channel", write[1])
+            made[place] = ThreadWrite(task, place, path, channel, kind, packed_write(content))
         if made:
             self._backend.put_writes(key, list(made.values()))
 
@@ -200,7 +212,8 @@ class AgentThreads:
         wanted = None if checkpoint_id is None else _step_id("checkpoint_id", checkpoint_id)
         below = None if before is None else _step_id("before", before)
         equal = tuple(
-            (check_text("where", key), check_document(value, "where")) for key, value in (where or {}).items()
+            (check_text("where", key), check_document(value, "where"))
+            for key, value in check_mapping("where", where).items()
         )
         left = PAGE_MAX**2 if limit is None else check_integer("limit", limit, least=0)
         after: ThreadKey | None = None
@@ -241,6 +254,8 @@ class AgentThreads:
         ``needs`` names values that the kept checkpoint does not have itself and that are put together from older ones: then
         all its ancestors stay up to those that have them.
         """
+        if needs is not None:
+            Flow.check(needs, "needs")
         outline: list[Outline] = []
         after: tuple[str, str] | None = None
         while page := self._backend.outline(_thread(thread_id), after, PAGE_MAX):
@@ -337,9 +352,20 @@ def _reused(parent: Head | None, name: str, version: Version, changed: Collectio
     return entry if entry is not None and (type(entry.version), entry.version) == (type(version), version) else None
 
 
-def _checked(value: Value) -> Value:
-    kind, content = value
-    return check_text("kind", kind, least=0, most=100), check_bytes("value", content)
+def _versions(versions: Mapping[str, Version]) -> dict[str, Version]:
+    kept: dict[str, Version] = {}
+    for name, version in check_batch("versions", check_mapping("versions", versions).items()):
+        finite = isinstance(version, int | float) and not isinstance(version, bool) and abs(version) <= INTEGER_MAX
+        if not finite:
+            check_text("versions", version, least=0, most=ID_MAX)
+        kept[check_text("versions", name, most=ID_MAX)] = version
+    return kept
+
+
+def _checked(name: str, value: object) -> Value:
+    if not isinstance(value, tuple | list) or len(value) != _VALUE_PARTS:
+        raise InvalidInput("the argument cannot be used", [f"{name}: must be a kind and bytes"])
+    return check_text("kind", value[0], least=0, most=100), check_bytes(name, value[1])
 
 
 def _writes(found: Found, row: ThreadRow) -> tuple[ThreadWrite, ...]:

@@ -44,6 +44,7 @@ from storagelib.limits import (
     PAGE_DEFAULT,
     VALUE_BYTES_MAX,
     check_bytes,
+    check_flag,
     check_integer,
     check_page_size,
     check_tags,
@@ -173,8 +174,6 @@ class Artifacts:
         are not sent again. ``keep`` lets it outlive ``delete_session``. Without ``artifact_id`` it gets a new one; one
         that is taken is ``AlreadyExists``.
         """
-        if not isinstance(keep, bool):
-            raise InvalidInput("the argument cannot be used", ["keep: must be True or False"])
         new = NewArtifact(
             str(uuid7()) if artifact_id is None else _id(artifact_id),
             check_text("session_id", session_id),
@@ -183,7 +182,7 @@ class Artifacts:
             check_text("mime_type", mime_type, most=MIME_TYPE_MAX),
             check_tags(tags),
             check_metadata(metadata),
-            keep,
+            check_flag("keep", keep),
         )
         if isinstance(content, bytes | bytearray | memoryview):
             return self._store_bytes(new, check_bytes("content", content, most=INTEGER_MAX))
@@ -407,9 +406,7 @@ def _clipped(content: Content, start: int, end: int | None) -> tuple[int, int]:
 
 
 def _seconds(name: str, value: float | timedelta) -> float:
-    if not isinstance(value, bool) and value in (0, timedelta(0)):
-        return 0.0
-    return check_ttl(name, value).total_seconds()
+    return check_ttl(name, value, least=timedelta(0)).total_seconds()
 
 
 def _missing(artifact_id: str) -> NotFound:

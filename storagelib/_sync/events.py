@@ -33,6 +33,7 @@ from storagelib.limits import (
     check_batch,
     check_flag,
     check_integer,
+    check_mapping,
     check_page_size,
     check_text,
     check_time,
@@ -164,7 +165,7 @@ class Events:
         when one differs. A batch whose ids were all appended before, each to its stream, returns the first results; when
         only some were, ``AlreadyExists``. Payloads together have at most 256 MiB.
         """
-        return self._append(check_batch("events", events), expected_versions or {}, None)
+        return self._append(check_batch("events", events), check_mapping("expected_versions", expected_versions), None)
 
     def read(
         self,
@@ -176,10 +177,10 @@ class Events:
     ) -> Page[Event]:
         """Return a page of all events behind the position ``after``, in commit order, or in the reverse of it."""
         position = check_integer("after", after, least=0)
-        if newest_first and position:
+        if check_flag("newest_first", newest_first) and position:
             raise InvalidInput("the arguments do not fit together", ["after: is for reading forwards"])
         start = Place(position) if position else None
-        return self._page(Selection(newest_first=newest_first), cursor, limit, start)
+        return self._page(Selection(newest_first=check_flag("newest_first", newest_first)), cursor, limit, start)
 
     def read_stream(
         self,
@@ -193,7 +194,11 @@ class Events:
         """Return a page of one stream's events whose sequence is greater than ``after_sequence``."""
         sequence = check_integer("after_sequence", after_sequence, least=0)
         name = check_text("stream", stream)
-        return self._page(Selection(stream=name, after_sequence=sequence, newest_first=newest_first), cursor, limit)
+        return self._page(
+            Selection(stream=name, after_sequence=sequence, newest_first=check_flag("newest_first", newest_first)),
+            cursor,
+            limit,
+        )
 
     def by_correlation(
         self,
@@ -210,7 +215,7 @@ class Events:
             correlation_id=check_text("correlation_id", correlation_id),
             since=_moment("since", since),
             until=_moment("until", until),
-            newest_first=newest_first,
+            newest_first=check_flag("newest_first", newest_first),
         )
         return self._page(selection, cursor, limit)
 
@@ -229,7 +234,10 @@ class Events:
         if not types:
             raise InvalidInput("the argument cannot be used", ["event_type: is empty"])
         selection = Selection(
-            types=types, since=_moment("since", since), until=_moment("until", until), newest_first=newest_first
+            types=types,
+            since=_moment("since", since),
+            until=_moment("until", until),
+            newest_first=check_flag("newest_first", newest_first),
         )
         return self._page(selection, cursor, limit)
 
@@ -243,7 +251,11 @@ class Events:
         limit: int = PAGE_DEFAULT,
     ) -> Page[Event]:
         """Return a page of the events recorded from ``since`` to before ``until``."""
-        selection = Selection(since=_moment("since", since), until=_moment("until", until), newest_first=newest_first)
+        selection = Selection(
+            since=_moment("since", since),
+            until=_moment("until", until),
+            newest_first=check_flag("newest_first", newest_first),
+        )
         return self._page(selection, cursor, limit)
 
     def all(self) -> Iterator[Event]:
@@ -278,6 +290,8 @@ class Events:
         waits ``poll_seconds``, and each time twice as long, up to ``poll_seconds_max``. With ``follow=False`` it ends
         instead. To resume after an error or a restart, begin behind the last ``position`` that was dealt with.
         """
+        check_flag("from_end", from_end)
+        check_flag("follow", follow)
         if sum([from_position is not None, from_time is not None, from_end, consumer is not None]) > 1:
             raise InvalidInput(
                 "the arguments do not fit together", ["from_position, from_time, from_end, consumer: give one of them"]

@@ -802,9 +802,10 @@ class Graph(GraphView):
         Views at two moments of valid time tell what changed in the world. Only what is said is compared, not since when.
         """
         check_page_size(limit)
-        tick = self._backend.clock()
-        earlier, later = _compared(before, tick), _compared(after, tick)
+        views = _viewed(before), _viewed(after)
         place = position_of(cursor, str, UUID)
+        tick = self._backend.clock()
+        earlier, later = (_held(view, tick) for view in views)
         kind, past = ("entity", None) if place is None else place
         found: list[Difference[Entity | Relationship]] = []
         if kind == "entity":
@@ -908,8 +909,11 @@ def _expected(expected_tx: int | None) -> int | None:
     return None if expected_tx is None else check_integer("expected_tx", expected_tx, least=0)
 
 
-def _compared(view: GraphView | int | datetime | None, tick: Tick) -> Moment:
-    moment = view.moment if isinstance(view, GraphView) else moment_of(None, view)
+def _viewed(view: GraphView | int | datetime | None) -> Moment:
+    return view.moment if isinstance(view, GraphView) else moment_of(None, view)
+
+
+def _held(moment: Moment, tick: Tick) -> Moment:
     return Moment(moment.valid or tick.at, tick.tx if moment.tx is None else moment.tx)
 
 

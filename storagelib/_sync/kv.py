@@ -19,6 +19,7 @@ from storagelib.limits import (
     check_batch,
     check_bytes,
     check_integer,
+    check_mapping,
     check_page_size,
     check_text,
     check_ttl,
@@ -125,11 +126,8 @@ class KV:
 
     def set_many(self, values: Mapping[str, bytes], *, ttl: float | timedelta | None = None) -> dict[str, int]:
         """Write up to 100,000 values of together at most 256 MiB, all or none; return their versions by key."""
-        if not isinstance(values, Mapping):
-            raise InvalidInput(
-                "the argument cannot be used", [f"values: must be a mapping, not {type(values).__name__}"]
-            )
-        items = [_new(key, value, ttl, None) for key, value in check_batch("values", values.items())]
+        given = check_batch("values", check_mapping("values", values).items())
+        items = [_new(key, value, ttl, None) for key, value in given]
         size = sum(len(item.value) for item in items)
         if size > BATCH_BYTES_MAX:
             fault = f"values: have {size} bytes together, at most {BATCH_BYTES_MAX} fit"

@@ -6,12 +6,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from storagelib.components.passages import Ingested, Passage, check_chunks, source_hash
+from storagelib.components.passages import Ingested, Passage, check_chunks, single, source_hash
 from storagelib.documents import Document, check_metadata
 from storagelib.errors import InvalidInput
 from storagelib.flows import Flow
 from storagelib.identifiers import uuid7
-from storagelib.limits import PAGE_DEFAULT, PAGE_MAX, check_integer, check_text
+from storagelib.limits import (
+    BATCH_MAX,
+    DIMENSION_MAX,
+    PAGE_DEFAULT,
+    PAGE_MAX,
+    check_flag,
+    check_integer,
+    check_mapping,
+    check_text,
+)
 from storagelib.pages import Page
 
 if TYPE_CHECKING:
@@ -44,8 +53,9 @@ class Rag:
     def __init__(self, tenant: Tenant, embed: Embedder, *, dimension: int, collection: str = "default") -> None:
         """Take the tenant, what embeds, and how long its vectors are."""
         self._vectors = tenant.vectors
+        Flow.check(embed, "embed")
         self._embed = embed
-        self._dimension = check_integer("dimension", dimension, least=1)
+        self._dimension = check_integer("dimension", dimension, least=1, most=DIMENSION_MAX)
         if "/" in check_text("collection", collection, most=_COLLECTION_MAX):
             raise InvalidInput("the argument cannot be used", ["collection: holds a slash"])
         self._prefix = f"rag/{collection}/"
@@ -66,7 +76,7 @@ class Rag:
         wins with all its pieces.
         """
         scope = self._scope(document_id)
-        pieces, own = check_chunks(chunks), dict(metadata or {})
+        pieces, own = check_chunks(chunks), dict(check_mapping("metadata", metadata))
         if own.keys() & _TAKEN:
             raise InvalidInput("the document cannot be ingested", [f"metadata: {', '.join(sorted(_TAKEN))} are taken"])
         digest = source_hash([*pieces, check_metadata(own)], None) if source is None else source_hash([], source)
@@ -115,7 +125,8 @@ class Rag:
         words: bool = True,
     ) -> list[Passage]:
         """Return the ``k`` pieces that answer best, by meaning and, with ``words``, by the question's words too."""
-        (embedding,) = Flow.result_of(self._embed, [check_text("question", question, most=100_000)])
+        check_flag("words", words)
+        embedding = single(Flow.result_of(self._embed, [check_text("question", question, most=100_000)]))
         where: dict[str, Any] = {"filter": filter}
         if document_id is None:
             where["scope_prefix"] = self._prefix
@@ -128,7 +139,10 @@ class Rag:
 
     def around(self, passage: Passage, before: int = 1, after: int = 1) -> list[Passage]:
         """Return a piece with its neighbours in the document, in order."""
+        if not isinstance(passage, Passage):
+            raise InvalidInput("the argument cannot be used", [f"passage: must be one, not {type(passage).__name__}"])
         scope = self._scope(passage.document_id)
+        check_integer("passage.position", passage.position, least=0, most=BATCH_MAX)
         first = max(0, passage.position - check_integer("before", before, least=0, most=1000))
         last = passage.position + check_integer("after", after, least=0, most=1000)
         ids = [_id(scope, position) for position in range(first, last + 1)]

@@ -31,6 +31,7 @@ from storagelib.limits import (
     PAGE_DEFAULT,
     PAGE_MAX,
     check_batch,
+    check_flag,
     check_integer,
     check_one_of,
     check_page_size,
@@ -180,7 +181,7 @@ class Sessions:
         update = Update(
             None if data is None else _data(data),
             None if metadata is None else check_metadata(metadata),
-            merge,
+            check_flag("merge", merge),
             None if expected_version is None else check_integer("expected_version", expected_version, least=1),
         )
         return self._backend.update(check_text("session_id", session_id), update)
@@ -288,9 +289,10 @@ class Sessions:
     ) -> Page[Message]:
         """Return a page of messages, forwards or backwards, of one role or all."""
         check_page_size(limit)
+        check_flag("newest_first", newest_first)
         position = position_of(cursor, int)
         reading = Reading(
-            position[0] if position is not None and not newest_first else 0,
+            max(position[0], 0) if position is not None and not newest_first else 0,
             position[0] if position is not None and newest_first else INTEGER_MAX,
             limit + 1,
             newest_first,

@@ -23,7 +23,7 @@ from typing import Any, Final
 from storagelib import compression, documents
 from storagelib.documents import Json
 from storagelib.errors import Corrupted
-from storagelib.limits import DOCUMENT_BYTES_MAX
+from storagelib.limits import DOCUMENT_BYTES_MAX, INTEGER_MAX
 
 __all__ = [
     "SNAPSHOT_EVERY",
@@ -312,7 +312,7 @@ def snapshot_from(version: int) -> int:
     >>> snapshot_from(1), snapshot_from(32), snapshot_from(33)
     (32, 32, 64)
     """
-    return -(-version // SNAPSHOT_EVERY) * SNAPSHOT_EVERY
+    return min(-(-version // SNAPSHOT_EVERY) * SNAPSHOT_EVERY, INTEGER_MAX)
 
 
 def kept_past(past: Past | None, version: int, checksum: str, text: str) -> tuple[bytes, bool]:

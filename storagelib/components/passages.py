@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from storagelib.documents import Json
 from storagelib.errors import InvalidInput
-from storagelib.limits import check_integer, check_text
+from storagelib.limits import DOCUMENT_BYTES_MAX, VALUE_BYTES_MAX, check_batch, check_bytes, check_integer, check_text
 
-__all__ = ["Ingested", "Passage", "check_chunks", "source_hash", "split"]
+__all__ = ["Ingested", "Passage", "check_chunks", "single", "source_hash", "split"]
 
 _PARAGRAPH: Final = re.compile(r"\n\s*\n")
 _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+")
@@ -56,6 +56,7 @@ def split(text: str, *, size: int = 1000, overlap: int = 100) -> list[str]:
     >>> split("One two. Three four.", size=12, overlap=0)
     ['One two.', 'Three four.']
     """
+    check_text("text", text, least=0, most=DOCUMENT_BYTES_MAX)
     check_integer("size", size, least=10, most=1_000_000)
     check_integer("overlap", overlap, least=0, most=size // 2)
     pieces: list[str] = []
@@ -72,8 +73,10 @@ def split(text: str, *, size: int = 1000, overlap: int = 100) -> list[str]:
 
 def source_hash(chunks: Sequence[str], source: str | bytes | None) -> str:
     """Return what tells a source from another: of the source itself, or of its pieces with their lengths."""
+    if isinstance(source, str):
+        source = check_text("source", source, least=0, most=VALUE_BYTES_MAX).encode()
     if source is not None:
-        return sha256(source if isinstance(source, bytes) else source.encode()).hexdigest()
+        return sha256(check_bytes("source", source)).hexdigest()
     digest = sha256()
     for chunk in chunks:
         encoded = chunk.encode()
@@ -103,9 +106,17 @@ def _tail(text: str, overlap: int) -> str:
     return tail[space + 1 :] if space >= 0 else tail
 
 
-def check_chunks(chunks: Sequence[str]) -> list[str]:
+def single(embeddings: Any) -> Any:
+    """Return the embedding of one text, of what was to embed that text; raises ``InvalidInput`` for more or less."""
+    listed = check_batch("embed", embeddings)
+    if len(listed) != 1:
+        raise InvalidInput("the text cannot be embedded", [f"embed: gave {len(listed)} embeddings for one text"])
+    return listed[0]
+
+
+def check_chunks(chunks: Iterable[str]) -> list[str]:
     """Return pieces that all have something to say."""
-    listed = [chunks] if isinstance(chunks, str) else list(chunks)
+    listed = [chunks] if isinstance(chunks, str) else check_batch("chunks", chunks)
     if not listed or not all(check_text("chunks", chunk, most=1_000_000).strip() for chunk in listed):
         raise InvalidInput(
             "the document cannot be ingested", ["chunks: must be texts that are not empty, at least one"]

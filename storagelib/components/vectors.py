@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -367,7 +367,7 @@ def embeddings_of(value: object, name: str = "embeddings") -> Floats:
     """
     if isinstance(value, np.ndarray) and value.ndim == _MATRIX:
         matrix = _floats(value, name)
-    elif isinstance(value, str | bytes | Mapping) or not hasattr(value, "__iter__"):
+    elif isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise _fault(name, "must be several vectors")
     else:
         rows = [_floats(row, name) for row in value]
