@@ -59,7 +59,12 @@ _CLOCK = Table("tenant_clock", KEEP)
 _ERASURES = Table("erasures", READ, append_only=True)
 
 STORES: tuple[Store, ...] = (
-    Store("vectors", "Vectors", (Table("vector_embeddings", FULL, pattern=VECTOR_TABLE),)),
+    Store(
+        "vectors",
+        "Vectors",
+        (Table("vector_embeddings", FULL, pattern=VECTOR_TABLE),),
+        ("vector_settings(bigint)",),
+    ),
     Store(
         "graph",
         "Graph",

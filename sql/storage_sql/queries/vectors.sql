@@ -133,21 +133,35 @@ SELECT c.relname, m.amname, i.indisvalid AND i.indisready
  WHERE probe.reltype = pg_typeof(NULL::{{ schema }}.test_table)::oid
  ORDER BY 1
 
--- For one transaction: how many candidates an index keeps, and that it goes on until enough rows meet the conditions.
--- `ordered` keeps the planner from sorting what the index has in order.
+-- What the cluster's StorageComponent says of a dimension.
+-- name: settings
+-- in: dimension bigint
+SELECT s.ef_search, s.exact_scan_threshold FROM {{ schema }}.vector_settings(:dimension) AS s
+
+-- For one transaction. With `indexed`: how many candidates an index keeps, and that it goes on until enough rows meet the
+-- conditions; `ordered` keeps the planner from sorting what the index has in order. Without: the rows of a tenant lie
+-- together, and the planner, which cannot know that, would rather read its neighbours' too. A statement is planned with its
+-- values, which match the index of this tenant alone; with `generic` one plan serves everybody, and nothing is planned.
+-- Returns no row: reading one takes time.
 -- name: tune
 -- in: ef_search text
-SELECT set_config('hnsw.ef_search', :ef_search, true), set_config('hnsw.iterative_scan', 'strict_order', true)
-{% if ordered %}, set_config('enable_sort', 'off', true)
+SELECT WHERE '' = {% if indexed %}set_config('hnsw.ef_search', :ef_search, true)
+    || set_config('hnsw.iterative_scan', 'strict_order', true)
+{% if ordered %}    || set_config('enable_sort', 'off', true)
+{% endif %}
+{% else %}set_config('enable_seqscan', 'off', true)
+{% endif %}
+{% if generic %}    || set_config('plan_cache_mode', 'force_generic_plan', true) || set_config('enable_hashjoin', 'off', true)
+    || set_config('enable_mergejoin', 'off', true) || set_config('max_parallel_workers_per_gather', '0', true)
+{% else %}    || set_config('plan_cache_mode', 'force_custom_plan', true)
 {% endif %}
 
--- The nearest of one query. Planned with its values, so that an index of this tenant alone is matched; planning takes as
--- long as an index search, so that the statement is as short as it can be: the caller puts ties of an index in order and
--- leaves out what has no distance. Without `indexed` the distance is no expression that an index has, so that every vector
--- is compared. With `half` the scan is in half precision, and `depth` candidates are compared again in single precision.
+-- The nearest of one query; the statement is as short as it can be: the caller puts ties of an index in order and leaves
+-- out what has no distance. Without `indexed` the distance is no expression that an index has, so that every vector is
+-- compared, and the other columns are read for the nearest alone. With `half` the scan is in half precision, and `depth`
+-- candidates are compared again in single precision.
 -- name: nearest
 -- in: query vector, k bigint, depth bigint
--- plan: custom
 {% if half %}
 SELECT c.id, c.scope, {% if embeddings %}c.embedding{% else %}NULL::bytea{% endif %},
        {% if contents %}c.content{% else %}NULL::text{% endif %}, c.metadata, c.document_id, c.position,
@@ -162,12 +176,23 @@ SELECT c.id, c.scope, {% if embeddings %}c.embedding{% else %}NULL::bytea{% endi
      LIMIT :depth
   ) AS c
  ORDER BY distance, c.id LIMIT :k
-{% else %}
+{% elif indexed %}
 SELECT item.id, item.scope, {% if embeddings %}item.embedding{% else %}NULL::bytea{% endif %},
        {% if contents %}item.content{% else %}NULL::text{% endif %}, item.metadata, item.document_id, item.position,
-       item.created_at, item.updated_at, {% if indexed %}item.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) :query::{{ extensions }}.vector{% else %}(item.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) :query::{{ extensions }}.vector) + 0{% endif %} AS distance
+       item.created_at, item.updated_at, item.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) :query::{{ extensions }}.vector AS distance
   FROM {{ schema }}.{{ table }} AS item WHERE item.tenant_id = :tenant /* where */
- ORDER BY distance{% if not indexed %}, item.id{% endif %} LIMIT :k
+ ORDER BY distance LIMIT :k
+{% else %}
+SELECT found.id, found.scope, {% if embeddings %}found.embedding{% else %}NULL::bytea{% endif %},
+       {% if contents %}found.content{% else %}NULL::text{% endif %}, found.metadata, found.document_id, found.position,
+       found.created_at, found.updated_at, near.distance
+  FROM (
+    SELECT item.id, (item.embedding OPERATOR({{ extensions }}.{% if cosine %}<=>{% elif l2 %}<->{% else %}<#>{% endif %}) :query::{{ extensions }}.vector) + 0 AS distance
+      FROM {{ schema }}.{{ table }} AS item WHERE item.tenant_id = :tenant /* where */
+     ORDER BY distance, item.id LIMIT :k
+  ) AS near
+  JOIN {{ schema }}.{{ table }} AS found ON found.tenant_id = :tenant AND found.id = near.id
+ ORDER BY near.distance, near.id
 {% endif %}
 
 -- The nearest of each of several queries, in one snapshot; otherwise like `nearest`. With `half` a query is shortened once.

@@ -198,6 +198,11 @@ class AsyncLogin:
 class AsyncLogins(Protocol):
     """What knows the logins of tenants."""
 
+    @property
+    def prepares(self) -> bool:
+        """Whether statements are prepared: not behind poolers that share a session among clients."""
+        ...
+
     async def login(self, tenant_id: str) -> AsyncLogin:
         """Return the pool of a tenant's login."""
         ...
@@ -219,6 +224,7 @@ class AsyncDatabase:
         self._logins = logins
         self._store = store
         self.tenant_id = tenant_id
+        self.prepares = logins.prepares
 
     async def fetch(self, query: Query, **values: Any) -> list[Row]:
         """Run one statement, in one round trip and one transaction; return its rows."""

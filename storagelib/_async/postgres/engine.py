@@ -36,6 +36,7 @@ class AsyncPostgresEngine:
         self._of_tenants: dict[str, tuple[Key, Credentials]] = {}
         self._opening: dict[Key, AsyncLock] = {}
         self._closed = False
+        self.prepares = config.pooler == "none"
 
     async def open(self) -> AsyncPostgresEngine:
         """Open the one pool, so that a wrong configuration is told now; pools of several tenants open when asked for."""

@@ -199,6 +199,11 @@ class Login:
 class Logins(Protocol):
     """What knows the logins of tenants."""
 
+    @property
+    def prepares(self) -> bool:
+        """Whether statements are prepared: not behind poolers that share a session among clients."""
+        ...
+
     def login(self, tenant_id: str) -> Login:
         """Return the pool of a tenant's login."""
         ...
@@ -220,6 +225,7 @@ class Database:
         self._logins = logins
         self._store = store
         self.tenant_id = tenant_id
+        self.prepares = logins.prepares
 
     def fetch(self, query: Query, **values: Any) -> list[Row]:
         """Run one statement, in one round trip and one transaction; return its rows."""

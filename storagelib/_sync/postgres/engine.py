@@ -37,6 +37,7 @@ class PostgresEngine:
         self._of_tenants: dict[str, tuple[Key, Credentials]] = {}
         self._opening: dict[Key, Lock] = {}
         self._closed = False
+        self.prepares = config.pooler == "none"
 
     def open(self) -> PostgresEngine:
         """Open the one pool, so that a wrong configuration is told now; pools of several tenants open when asked for."""

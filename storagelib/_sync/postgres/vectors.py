@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any, Final
@@ -38,7 +38,7 @@ from storagelib.components.vectors import (
     match_of,
     vector_of,
 )
-from storagelib.errors import InvalidInput, MigrationError
+from storagelib.errors import InvalidInput, MigrationError, PermissionDenied
 
 __all__ = ["PostgresVectors"]
 
@@ -50,7 +50,7 @@ _STATEMENT_BYTES: Final = 2 << 20
 _ROW_BYTES: Final = 64
 # How long it may take until an index that was built or dropped is noticed; either way every answer is right.
 _INDEXES_SECONDS: Final = 30.0
-_EF_SEARCH_LEAST: Final = 40
+_EF_SEARCH_USUAL: Final = 40
 _EF_SEARCH_MOST: Final = 1_000
 # Half precision is compared again in single precision, among so many times the rows that are wanted, and some.
 _HALF_TIMES: Final = 2
@@ -59,10 +59,19 @@ _HALF_MORE: Final = 30
 
 @dataclass(frozen=True, slots=True)
 class _Indexes:
-    """The metrics that an index serves, and when that was read."""
+    """The metrics that an index serves, how many candidates the cluster has it keep, and when that was read."""
 
     metrics: frozenset[Metric]
+    ef_search: int
     read_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """What the cluster's StorageComponent says of a dimension; None where it says nothing."""
+
+    ef_search: int | None
+    exact_scan_threshold: int | None
 
 
 _LEARNED: Final[WeakKeyDictionary[Any, dict[str, dict[int, _Indexes]]]] = WeakKeyDictionary()
@@ -75,6 +84,7 @@ class PostgresVectors:
     def __init__(self, database: Database) -> None:
         """Take the tenant's view of the database."""
         self._database = database
+        self._prepares = database.prepares
         # Handles come and go with requests; what one learned serves the next.
         of_store = _LEARNED.setdefault(database._logins, {})  # noqa: SLF001 - it lives as long as the store
         self._indexes = of_store.setdefault(database.tenant_id, {})
@@ -163,17 +173,15 @@ class PostgresVectors:
     def stats(self, dimension: int) -> VectorStats:
         """Say what is kept of one dimension, and which indexes there are."""
         names = names_of(self._database.tenant_id, dimension)
-        ((counts,), indexes) = self._run(
-            dimension, [(_table("stats", dimension), {}), (_QUERIES["indexes"], {"names": sorted(names)})]
-        )
-        vectors, scopes, documents, content_bytes = counts
+        answers, indexes, settings = self._asking(dimension, [(_table("stats", dimension), {})])
+        (((vectors, scopes, documents, content_bytes),),) = answers
         return VectorStats(
             dimension,
             vectors,
             scopes,
             documents,
             vectors * 4 * dimension + content_bytes,
-            exact_scan_threshold(dimension),
+            exact_scan_threshold(dimension) if settings.exact_scan_threshold is None else settings.exact_scan_threshold,
             tuple(VectorIndex(name, method, names[name][0], ready) for name, method, ready in indexes),
         )
 
@@ -187,9 +195,7 @@ class PostgresVectors:
         flags = {**_flags(search, indexed=indexed), "contents": search.contents}
         values: dict[str, Any] = {"k": search.k, "depth": _depth(search)}
         if len(search.queries) == 1:
-            # Without an index every plan is as good as the one made for these values, which is made each time otherwise.
-            query = _table("nearest", search.dimension, **flags)
-            query = _meant(query if indexed else _prepared(query), search.where)
+            query = _meant(_table("nearest", search.dimension, **flags), search.where)
             rows = self._tuned(search, query, {**values, "query": search.queries[0]}, indexed=indexed)
             near = [match_of(search.metric, row) for row in rows if not math.isnan(row[-1])]
             return [sorted(near, key=lambda match: (match.distance, match.id)) if indexed else near]
@@ -219,19 +225,16 @@ class PostgresVectors:
 
     def _tuned(self, search: Search, query: Query, values: Mapping[str, Any], *, indexed: bool) -> list[Row]:
         """Run a search, under an index's settings, and learn on the way which indexes there are when that is due."""
-        calls: list[Call] = []
-        if indexed:
-            wanted = search.ef_search or max(_EF_SEARCH_LEAST, 2 * search.k)
-            # Where scopes narrow the search, their index may be the better one: the planner decides.
-            ordered = search.where.scopes is None and search.where.scope_prefix is None
-            calls.append((_QUERIES["tune"].variant(ordered=ordered), {"ef_search": str(min(wanted, _EF_SEARCH_MOST))}))
-        calls.append((query, values))
-        due = self._due(search.dimension)
-        if due:
-            calls.append(self._asking(search.dimension))
-        answers = self._run(search.dimension, calls)
-        if due:
-            self._learn(search.dimension, answers.pop())
+        # Where scopes narrow the search, their index may be the better one: the planner decides.
+        ordered = search.where.scopes is None and search.where.scope_prefix is None
+        # Where an index was left aside, rows may be so many that several workers had better share them.
+        generic = query.prepared and self._prepares and not (indexed or search.exact or self._any(search))
+        tune = _QUERIES["tune"].variant(indexed=indexed, ordered=ordered, generic=generic)
+        calls: list[Call] = [(tune, {"ef_search": self._candidates(search)}), (query, values)]
+        if not self._due(search.dimension):
+            return (self._run(search.dimension, calls))[-1]
+        answers, indexes, settings = self._asking(search.dimension, calls)
+        self._learn(search.dimension, indexes, settings)
         return answers[-1]
 
     def _indexed(self, search: Search) -> bool:
@@ -239,21 +242,43 @@ class PostgresVectors:
         if search.exact:
             return False
         if search.dimension not in self._indexes:
-            ((*_, rows),) = (self._run(search.dimension, [self._asking(search.dimension)]),)
-            self._learn(search.dimension, rows)
+            _, indexes, settings = self._asking(search.dimension, [])
+            self._learn(search.dimension, indexes, settings)
         return search.metric in self._indexes[search.dimension].metrics
+
+    def _candidates(self, search: Search) -> str:
+        """Return how many candidates an index keeps: what the call says, else the cluster, and enough for ``k``."""
+        wanted = search.ef_search
+        if wanted is None:
+            known = self._indexes.get(search.dimension)
+            wanted = max(_EF_SEARCH_USUAL if known is None else known.ef_search, 2 * search.k)
+        return str(min(wanted, _EF_SEARCH_MOST))
+
+    def _any(self, search: Search) -> bool:
+        """Tell whether there is any index of this dimension, so that the tenant has many vectors."""
+        known = self._indexes.get(search.dimension)
+        return known is not None and bool(known.metrics)
 
     def _due(self, dimension: int) -> bool:
         known = self._indexes.get(dimension)
         return known is None or time.monotonic() - known.read_at > _INDEXES_SECONDS
 
-    def _asking(self, dimension: int) -> Call:
-        return _QUERIES["indexes"], {"names": sorted(names_of(self._database.tenant_id, dimension))}
+    def _asking(self, dimension: int, calls: Sequence[Call]) -> tuple[list[list[Row]], list[Row], _Settings]:
+        """Run reading statements, and ask on the way which indexes there are and what the cluster says."""
+        asked = [*calls, (_QUERIES["indexes"], {"names": sorted(names_of(self._database.tenant_id, dimension))})]
+        try:
+            *answers, indexes, rows = self._run(dimension, [*asked, (_QUERIES["settings"], {"dimension": dimension})])
+        except (MigrationError, PermissionDenied):
+            # A schema that the operator is about to bring up, and roles that it is about to grant the function to.
+            *answers, indexes = self._run(dimension, asked)
+            rows = []
+        return answers, indexes, _Settings(*rows[0]) if rows else _Settings(None, None)
 
-    def _learn(self, dimension: int, rows: Iterable[Row]) -> None:
+    def _learn(self, dimension: int, indexes: Iterable[Row], settings: _Settings) -> None:
         names = names_of(self._database.tenant_id, dimension)
-        ready = frozenset(names[name][0] for name, _, valid in rows if valid)
-        self._indexes[dimension] = _Indexes(ready, time.monotonic())
+        ready = frozenset(names[name][0] for name, _, valid in indexes if valid)
+        ef_search = _EF_SEARCH_USUAL if settings.ef_search is None else settings.ef_search
+        self._indexes[dimension] = _Indexes(ready, ef_search, time.monotonic())
 
     def _fetch(self, name: str, dimension: int, **values: Any) -> list[Row]:
         return self._one(dimension, _table(name, dimension), **values)
@@ -276,11 +301,6 @@ class PostgresVectors:
                     ],
                 ) from error
             raise
-
-
-@cache
-def _prepared(query: Query) -> Query:
-    return replace(query, prepared=True, variants={})
 
 
 @cache

@@ -332,3 +332,81 @@ def test_half_precision_has_an_index_too(installation: Installation, vectors: An
     )
     assert vectors.measure_recall(SHORT, sample=50).recall >= 0.95
     assert len(vectors.search(query, 400)) == 400
+
+
+def told(installation: Installation, parameters: str) -> None:
+    """Write what a StorageComponent of vectors says, as the operator does."""
+    with installation.connect(installation.names.maintenance) as maintenance:
+        maintenance.execute("UPDATE llmspell.components SET parameters = %s WHERE store = 'vectors'", (parameters,))
+
+
+def candidates(vectors: Any, **search: Any) -> str:
+    """Return how many candidates the index keeps in a search."""
+    watching = watched(vectors)
+    calls: list[tuple[Any, Any]] = []
+    run = watching.run
+    watching.run = lambda wanted: calls.extend(wanted) or run(wanted)  # type: ignore[method-assign]
+    vectors.search(drawn(1, 2)[0], **search)
+    return next(str(values["ef_search"]) for query, values in reversed(calls) if query.name == "vectors.tune")
+
+
+def test_the_cluster_says_how_many_candidates_a_search_keeps(
+    installation: Installation, vectors: Any, indexed: str
+) -> None:
+    """A call's own number goes before the cluster's, and the cluster's before 40; never fewer than twice ``k``."""
+    del indexed
+    assert candidates(vectors) == "40"
+    told(installation, '{"ef_search": 77, "dimensions": {"24": {"exact_scan_threshold": 1234}}}')
+    try:
+        assert candidates(vectors) == "77"
+        assert candidates(vectors, k=60) == "120"
+        assert candidates(vectors, ef_search=33) == "33"
+        assert vectors.stats(SIZE).exact_scan_threshold == 1234
+        assert vectors.stats(8).exact_scan_threshold == 7_000
+    finally:
+        told(installation, "{}")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ("{}", (None, None)),
+        ('{"ef_search": "drop table", "dimensions": []}', (None, None)),
+        ('{"ef_search": 1e300, "dimensions": {"24": {"exact_scan_threshold": -1e300}}}', (1000, 0)),
+        ('{"ef_search": null, "dimensions": {"24": {"exact_scan_threshold": true}}}', (None, None)),
+        ('{"ef_search": 40, "secret": "of another", "dimensions": {"384": {"exact_scan_threshold": 5}}}', (40, None)),
+    ],
+)
+def test_a_tenant_sees_two_numbers_whatever_the_cluster_says(
+    installation: Installation, dsn: str, parameters: str, expected: tuple[int | None, int | None]
+) -> None:
+    """The function answers one row in bounds, the table itself stays closed, and objects of one's own change nothing."""
+    told(installation, parameters)
+    try:
+        with connect(dsn) as session:
+            session.execute("SET search_path = pg_temp")
+            asked = session.execute("SELECT * FROM llmspell.vector_settings(24)")
+            assert asked.fetchall() == [expected]
+            assert [column.name for column in asked.description or ()] == ["ef_search", "exact_scan_threshold"]
+            for odd in (None, -1, 2**62):
+                assert session.execute("SELECT * FROM llmspell.vector_settings(%s)", (odd,)).rowcount == 1
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                session.execute("SELECT * FROM llmspell.components")
+    finally:
+        told(installation, "{}")
+
+
+def test_searches_go_on_where_the_function_is_not_granted_yet(
+    installation: Installation, vectors: Any, indexed: str
+) -> None:
+    """Between a migration and the operator's grants the defaults hold."""
+    del indexed
+    role = sql.Identifier(installation.names.store_set(ALL_STORES))
+    with installation.connect(installation.names.owner) as owner:
+        owner.execute(sql.SQL("REVOKE EXECUTE ON FUNCTION llmspell.vector_settings(bigint) FROM {}").format(role))
+    try:
+        assert len(vectors.search(drawn(1, 2)[0])) == 10
+        assert candidates(vectors) == "40"
+        assert vectors.stats(SIZE).vectors == ROWS
+    finally:
+        grant_stores(installation, installation.names.store_set(ALL_STORES), ["vectors"])
