@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import re
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 import storagelib
 from storage_sql.stores import STORES, STORES_BY_NAME
 from storagelib import errors
-from tests.docs.pages import DOCS
+from tests.docs.pages import DOCS, ROOT
 
 REFERENCE = DOCS / "reference"
 _CODE = re.compile(r"`([^`]+)`")
@@ -93,6 +95,51 @@ def test_the_index_names_every_store_and_its_tables() -> None:
         named = {name for name in _CODE.findall(cells[2]) if not name.endswith("_…")}
         assert named == tables, store.name
         assert (f"({store.name}.md)" in cells[0]) == page.exists(), store.name
+
+
+def absent() -> list[Any]:
+    """Return each verb in the table of what is not there, and whether it raises."""
+    table = rows(REFERENCE / "stores" / "index.md", "| what | returns None |")
+    return [
+        pytest.param(name, raises, id=name)
+        for cells in table
+        for raises in (0, 1)
+        for name in _CODE.findall(cells[1 + raises])
+    ]
+
+
+@pytest.mark.parametrize(("name", "raises"), absent())
+def test_what_is_not_there_is_told_as_shown(name: str, raises: int) -> None:
+    """None or ``NotFound``, as the table says of each verb."""
+    store_name, _, verb = name.partition(".")
+    place = ["agent"] if store_name not in ("graph", "hooks") else [str(uuid.uuid4())]
+    place += ["report.md"] if verb == "latest" else []
+    options = {"dimension": 8} if store_name == "vectors" else {}
+    with storagelib.Store.open(storagelib.StoreConfig.in_memory()) as store:
+        called = functools.partial(getattr(getattr(store.for_tenant("acme"), store_name), verb), *place, **options)
+        if raises:
+            with pytest.raises(storagelib.NotFound):
+                called()
+        else:
+            assert called() is None
+
+
+def test_messages_of_the_guide_are_said() -> None:
+    """What stands on the left of a table of messages is part of a message of the library."""
+    page = DOCS / "how-to" / "when-calls-fail.md"
+    shown = [
+        message
+        for header in ("| `Unavailable` says", "| `PermissionDenied` says", "| `MigrationError` says", "| says")
+        for cells in rows(page, header)
+        for message in _CODE.findall(cells[0])
+    ]
+    source = "\n".join(
+        file.read_text(encoding="utf-8")
+        for file in (ROOT / "storagelib").rglob("*.py")
+        if not {"_sync", "conformance"} & set(file.parts)
+    )
+    assert len(shown) > 15
+    assert not [message for message in shown if message not in source]
 
 
 def owners(table: str) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The queries of the tuning guide run, and its administration does what it says."""
+"""The queries of the guides for tuning and for calls that fail run, and the administration does what it says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.docs.pages import DOCS, Block, blocks_of
 from tests.plugins.installation import Installation
 from tests.plugins.tenants import PASSWORD, make_tenant
 
-BLOCKS = list(blocks_of(DOCS / "how-to" / "tune-storage.md"))
+BLOCKS = [*blocks_of(DOCS / "how-to" / "tune-storage.md"), *blocks_of(DOCS / "how-to" / "when-calls-fail.md")]
 QUERIES = [pytest.param(block, id=block.id) for block in BLOCKS if block.language == "sql"]
 PROGRAMS = [
     pytest.param(block, id=block.id) for block in BLOCKS if block.language == "python" and block.mark == "no-run"
