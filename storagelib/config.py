@@ -43,7 +43,7 @@ __all__ = [
 Pooler = Literal["none", "transaction"]
 """``transaction``: a pooler in transaction mode stands before the server, and a session is ours for one call only."""
 Pipeline = Literal["auto", "off"]
-"""``auto``: tenant entry and statement go in one round trip where the server's side takes it."""
+"""``auto``: tenant entry and statement go in one round trip, unless a trial shows that something between breaks it."""
 SqliteDurability = Literal["full", "normal"]
 """``full``: a commit survives a power cut. ``normal``: the last commits may not; the file stays whole."""
 
@@ -163,7 +163,7 @@ class PostgresConfig:
     pooler: Pooler = "none"
     """Whether a pooler in transaction mode stands before the server; see the page on PgBouncer."""
     pipeline: Pipeline = "auto"
-    """Whether tenant entry and statement share a round trip; ``off`` where something between breaks pipelines."""
+    """Whether tenant entry and statement share a round trip: ``auto`` tries when a pool opens, ``off`` never does."""
     auto_migrate: bool = False
     """Whether opening the store brings the schema up first, with ``migrate_url``."""
     migrate_url: str | None = field(default=None, repr=False)

@@ -24,11 +24,13 @@ from storagelib.errors import (
     Unavailable,
 )
 
-__all__ = ["RETRIED", "STALE_PLAN", "translated"]
+__all__ = ["RETRIED", "STALE_PLAN", "UNKNOWN_STATEMENT", "translated"]
 
 RETRIED: Final = frozenset({"40001", "40P01"})
 """serialization_failure and deadlock_detected: nothing was done, and the same statements may be sent again."""
-STALE_PLAN: Final = frozenset({"26000", "0A000"})
+UNKNOWN_STATEMENT: Final = "26000"
+"""invalid_sql_statement_name: no prepared statement has the name."""
+STALE_PLAN: Final = frozenset({UNKNOWN_STATEMENT, "0A000"})
 """A prepared statement is gone, or its result changed with a migration: prepare it again."""
 
 

@@ -6,6 +6,7 @@ Several statements go as one libpq pipeline with one sync at its end: the server
 
 from __future__ import annotations
 
+import itertools
 import select
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from psycopg.pq import ExecStatus, Format, PipelineStatus, TransactionStatus
 
 from storage_sql.queries import Query, compile_query
 from storage_sql.renderer import Identifier, ident
-from storagelib._postgres.faults import STALE_PLAN
+from storagelib._postgres.faults import STALE_PLAN, UNKNOWN_STATEMENT
 from storagelib._postgres.wire import OIDS, Encoder, encoder, register_loaders
 
 __all__ = ["Call", "Installation", "Session", "Statement"]
@@ -33,10 +34,15 @@ Call = tuple[Query, Mapping[str, Any]]
 _BINARY: Final = Format.BINARY
 _TUPLES: Final = ExecStatus.TUPLES_OK
 _COMMAND: Final = ExecStatus.COMMAND_OK
+_NOTHING: Final = ExecStatus.EMPTY_QUERY
+_IDLE: Final = TransactionStatus.IDLE
+_NO_PIPELINE: Final = PipelineStatus.OFF
 _PREPARED_MAX: Final = 500
 _STATEMENTS_MAX: Final = 2_000
 _IDLE_SECONDS: Final = 0.5
 _READINGS_MAX: Final = 4
+# No name is given twice in a process, so that sessions which follow each other on one connection do not clash.
+_NUMBERS: Final = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,21 +50,19 @@ class Statement:
     """A statement with its parameters' places, types and encoders settled for one installation."""
 
     text: bytes
-    names: tuple[str, ...]
-    encoders: tuple[Encoder, ...]
+    parameters: tuple[tuple[str, Encoder], ...]
     types: tuple[int, ...]
     formats: tuple[Format, ...]
     prepared: bool
 
-    def encode(self, values: Mapping[str, Any], oids: Mapping[str, int]) -> list[Any]:
-        """Return the parameters in binary."""
-        return [
-            None if (value := values[name]) is None else encode(value, oids)
-            for name, encode in zip(self.names, self.encoders, strict=True)
-        ]
 
-
-_BEGIN: Final = Statement(b"BEGIN", (), (), (), (), prepared=False)
+_BEGIN: Final = Statement(b"BEGIN", (), (), (), prepared=False)
+# What a pipeline is tried with: nothing is read or written, and an answer in the place of the other is seen.
+_TRIALS: Final = tuple(
+    Statement(text, (("given", encoder("bigint", {})),), (OIDS["bigint"],), (_BINARY,), prepared=True)
+    for text in (b"SELECT $1 + 1", b"SELECT $1 + 2")
+)
+_TRIAL_SECONDS: Final = 2.0
 
 
 class Installation:
@@ -79,8 +83,7 @@ class Installation:
             compiled = compile_query(query, self.names)
             known = Statement(
                 compiled.text.encode(),
-                tuple(name for name, _ in compiled.parameters),
-                tuple(encoder(kind) for _, kind in compiled.parameters),
+                tuple((name, encoder(kind, self.oids)) for name, kind in compiled.parameters),
                 # 0 leaves an extension's type to the server, which knows it from the statement.
                 tuple(OIDS.get(kind, 0) for _, kind in compiled.parameters),
                 (_BINARY,) * len(compiled.parameters),
@@ -96,19 +99,20 @@ class Session:
 
     def __init__(self, connection: Any, installation: Installation, *, prepares: bool, pipelines: bool) -> None:
         """Take a connection in autocommit mode."""
-        self._connection = connection
         self._pgconn = connection.pgconn
         self._prepares = prepares
         self._pipelines = pipelines
+        # Oldest first; what gives way has its name freed on the server too, or in ``_unfreed`` until it has.
         self._prepared: dict[Statement, bytes] = {}
-        self._made = 0
-        self._used_at = time.monotonic()
+        self._unfreed: list[bytes] = []
+        self.used_at = time.monotonic()
         self.installation = installation
         register_loaders(connection.adapters, installation.oids)
+        self._transformer = Transformer(connection)
 
     def alive(self) -> bool:
         """Tell whether the server has not hung up meanwhile; asked only after a pause, and without a round trip."""
-        if time.monotonic() - self._used_at < _IDLE_SECONDS:
+        if time.monotonic() - self.used_at < _IDLE_SECONDS:
             return True
         waiting = select.poll()
         waiting.register(self._pgconn.socket, select.POLLIN)
@@ -124,29 +128,29 @@ class Session:
 
     def clean(self) -> bool:
         """Tell whether the connection is outside any transaction and pipeline, so that it may be lent again."""
-        self._used_at = time.monotonic()
+        self.used_at = time.monotonic()
         pgconn = self._pgconn
-        idle = pgconn.transaction_status == TransactionStatus.IDLE
-        return bool(idle and pgconn.pipeline_status == PipelineStatus.OFF)
+        # Compared as numbers: this is asked after every call.
+        return bool(pgconn.transaction_status == _IDLE and pgconn.pipeline_status == _NO_PIPELINE)
 
     def encode(self, call: Call, tenant_id: str) -> tuple[Statement, list[Any]]:
         """Settle a call: its statement and its parameters in binary."""
         query, values = call
         statement = self.installation.statement(query)
-        return statement, statement.encode({"tenant": tenant_id, **query.values, **values}, self.installation.oids)
+        given = {**query.values, **values} if query.values else values
+        encoded: list[Any] = []
+        for name, encode in statement.parameters:
+            value = tenant_id if name == "tenant" else given[name]
+            encoded.append(None if value is None else encode(value))
+        return statement, encoded
 
     def exchange(self, calls: Sequence[tuple[Statement, list[Any]]]) -> PQGen[list[list[Row]]]:
         """Send statements as one transaction and return the rows of each; raises the first error of the server."""
         if len(calls) == 1:
             statement, values = calls[0]
-            if not (self._prepares and statement.prepared):
-                self._send(statement, values)
-                return [(yield from self._single())]
-            name = self._prepared.get(statement)
-            if name is not None:
-                self._pgconn.send_query_prepared(name, values, statement.formats, _BINARY)
-                return [(yield from self._single(statement))]
-        if not self._pipelines:
+            if not (self._prepares and statement.prepared and statement not in self._prepared and self._pipelines):
+                return [(yield from self._alone(statement, values))]
+        elif not self._pipelines:
             return (yield from self._one_by_one(calls))
         return (yield from self._pipeline(calls))
 
@@ -169,65 +173,121 @@ class Session:
         self._pgconn.send_query_params(text, None, result_format=_BINARY)
         yield from self._single()
 
-    def _send(self, statement: Statement, values: list[Any]) -> None:
-        self._pgconn.send_query_params(statement.text, values, statement.types, statement.formats, _BINARY)
+    def trial(self) -> PQGen[str | None]:
+        """Try a pipeline that does nothing; return why pipelines do not work here, or None.
+
+        Takes two seconds at most. After a reason was returned the connection is of no more use.
+        """
+        deadline = time.monotonic() + _TRIAL_SECONDS
+        first = next(_NUMBERS)
+        numbers = (first, first + 10)
+        attempt = self._pipeline(
+            [(trial, [trial.parameters[0][1](n)]) for trial, n in zip(_TRIALS, numbers, strict=True)]
+        )
+        try:
+            wanted = next(attempt)
+            while True:
+                ready = yield wanted
+                if not ready and time.monotonic() >= deadline:
+                    return f"no answer within {_TRIAL_SECONDS:g} s"
+                wanted = attempt.send(ready)
+        except StopIteration as end:
+            right = [[(number + place,)] for place, number in enumerate(numbers, 1)]
+            return None if end.value == right and self.clean() else "the answers are not those to what was sent"
+        except psycopg.Error as error:
+            return "the connection broke" if error.sqlstate is None else f"an error, SQLSTATE {error.sqlstate}"
+
+    def _alone(self, statement: Statement, values: list[Any]) -> PQGen[list[Row]]:
+        """Send one statement, without a pipeline."""
+        if not (self._prepares and statement.prepared):
+            self._pgconn.send_query_params(statement.text, values, statement.types, statement.formats, _BINARY)
+            return (yield from self._single())
+        name = self._prepared.get(statement)
+        if name is None:
+            name = yield from self._prepare(statement)
+        self._pgconn.send_query_prepared(name, values, statement.formats, _BINARY)
+        return (yield from self._single(statement))
+
+    def _prepare(self, statement: Statement) -> PQGen[bytes]:
+        """Prepare a statement in a round trip of its own."""
+        self._make_room()
+        while self._unfreed:
+            yield from self.command(_freeing(self._unfreed.pop()))
+        name = _new_name()
+        self._pgconn.send_prepare(name, statement.text, statement.types)
+        yield from self._single()
+        self._prepared[statement] = name
+        return name
 
     def _single(self, statement: Statement | None = None) -> PQGen[list[Row]]:
-        results = yield from generators.execute(self._pgconn)
-        result = results[-1]
-        if result.status == _TUPLES:
+        result = (yield from generators.execute(self._pgconn))[-1]
+        status = result.status
+        if status == _TUPLES:
             return self._rows(result)
-        if result.status == _COMMAND:
+        if status == _COMMAND:
             return []
         raise self._fault(result, statement)
 
     def _pipeline(self, calls: Sequence[tuple[Statement, list[Any]]]) -> PQGen[list[list[Row]]]:
         pgconn = self._pgconn
         pgconn.enter_pipeline_mode()
+        # One entry a result: the statement that it belongs to, and the name that it makes or frees instead of rows.
+        expected: list[tuple[Statement | None, bytes | None]] = []
         named: dict[Statement, bytes] = {}
-        # One entry a result: the statement that it belongs to, and whether it has rows.
-        expected: list[tuple[Statement, bool]] = []
         for statement, values in calls:
             if not (self._prepares and statement.prepared):
-                self._send(statement, values)
+                pgconn.send_query_params(statement.text, values, statement.types, statement.formats, _BINARY)
             else:
                 name = self._prepared.get(statement) or named.get(statement)
                 if name is None:
-                    name = named[statement] = self._new_name()
+                    self._make_room(len(named))
+                    while self._unfreed:
+                        old = self._unfreed.pop()
+                        pgconn.send_query_params(_freeing(old), None, result_format=_BINARY)
+                        expected.append((None, old))
+                    name = named[statement] = _new_name()
                     pgconn.send_prepare(name, statement.text, statement.types)
-                    expected.append((statement, False))
+                    expected.append((statement, name))
                 pgconn.send_query_prepared(name, values, statement.formats, _BINARY)
-            expected.append((statement, True))
+            expected.append((statement, None))
         pgconn.pipeline_sync()
-        return (yield from self._collect(expected, named))
+        return (yield from self._collect(expected, len(calls)))
 
-    def _collect(self, expected: list[tuple[Statement, bool]], named: dict[Statement, bytes]) -> PQGen[list[list[Row]]]:
+    def _collect(self, expected: list[tuple[Statement | None, bytes | None]], answers: int) -> PQGen[list[list[Row]]]:
         pgconn = self._pgconn
         yield from generators.send(pgconn)
         rows: list[list[Row]] = []
         failed: psycopg.Error | None = None
-        for statement, has_rows in expected:
+        for statement, name in expected:
             results = yield from generators.fetch_many(pgconn)
-            result = results[-1]
-            if result.status == _TUPLES:
+            result = results[-1] if results else None
+            status = _NOTHING if result is None else result.status
+            if status == _TUPLES:
                 rows.append(self._rows(result))
-            elif result.status == _COMMAND:
-                if has_rows:
+            elif status == _COMMAND:
+                if name is None:
                     rows.append([])
-                elif failed is None:
-                    self._prepared[statement] = named[statement]
-            elif result.status == ExecStatus.FATAL_ERROR and failed is None:
-                failed = self._fault(result, statement)
-        # What is checked at the commit fails here, before the sync is answered.
-        while (results := (yield from generators.fetch_many(pgconn))) and (
-            results[-1].status != ExecStatus.PIPELINE_SYNC
-        ):
-            if results[-1].status == ExecStatus.FATAL_ERROR and failed is None:
-                failed = error_from_result(results[-1])
-        pgconn.exit_pipeline_mode()
+                elif statement is not None:
+                    self._prepared[statement] = name
+            else:
+                failed = self._unanswered(result, statement, name, failed)
+        failed = yield from self._end_pipeline(failed)
         if failed is not None:
             raise failed
+        if len(rows) != answers:
+            raise psycopg.OperationalError("the answers are not those to what was sent")
         return rows
+
+    def _end_pipeline(self, failed: psycopg.Error | None) -> PQGen[psycopg.Error | None]:
+        """Wait for the sync to be answered; what is checked at the commit fails before that."""
+        while results := (yield from generators.fetch_many(self._pgconn)):
+            status = results[-1].status
+            if status == ExecStatus.PIPELINE_SYNC:
+                break
+            if status == ExecStatus.FATAL_ERROR and failed is None:
+                failed = error_from_result(results[-1])
+        self._pgconn.exit_pipeline_mode()
+        return failed
 
     def _one_by_one(self, calls: Sequence[tuple[Statement, list[Any]]]) -> PQGen[list[list[Row]]]:
         """Do the same without a pipeline, for poolers that break on one: a round trip for each statement, and two more."""
@@ -244,27 +304,52 @@ class Session:
     def _each(self, calls: Sequence[tuple[Statement, list[Any]]]) -> PQGen[list[list[Row]]]:
         rows: list[list[Row]] = []
         for statement, values in calls:
-            self._send(statement, values)
-            rows.append((yield from self._single()))
+            rows.append((yield from self._alone(statement, values)))
         return rows
 
     def _rows(self, result: Any) -> list[Row]:
         count = result.ntuples
         if not count:
             return []
-        transformer = Transformer(self._connection)
+        transformer = self._transformer
+        # The connection's loaders are found once for each type, not once for each result.
         transformer.set_pgresult(result, format=_BINARY)
-        return transformer.load_rows(0, count, tuple)
+        try:
+            return transformer.load_rows(0, count, tuple)
+        finally:
+            transformer.set_pgresult(None, set_loaders=False)
 
-    def _new_name(self) -> bytes:
-        if len(self._prepared) >= _PREPARED_MAX:
-            # The server keeps the old ones until the connection ends; their number is bounded by the pool's recycling.
-            self._prepared.clear()
-        self._made += 1
-        return b"llmspell_%d" % self._made
+    def _make_room(self, coming: int = 0) -> None:
+        """Let the statement prepared longest ago give way, so that neither side remembers without bound."""
+        if self._prepared and len(self._prepared) + coming >= _PREPARED_MAX:
+            self._unfreed.append(self._prepared.pop(next(iter(self._prepared))))
+
+    def _unanswered(
+        self, result: Any, statement: Statement | None, name: bytes | None, failed: psycopg.Error | None
+    ) -> psycopg.Error | None:
+        """Take what a pipeline has instead of an answer: the error, or a statement skipped after it."""
+        if failed is None:
+            failed_here = result is not None and result.status == ExecStatus.FATAL_ERROR
+            return self._fault(result, statement) if failed_here else None
+        if statement is None and name is not None:
+            # It is freed with the next statement that needs a name.
+            self._unfreed.append(name)
+        return failed
 
     def _fault(self, result: Any, statement: Statement | None) -> psycopg.Error:
         error = error_from_result(result)
-        if error.sqlstate in STALE_PLAN and statement is not None:
-            self._prepared.pop(statement, None)
+        if error.sqlstate == UNKNOWN_STATEMENT:
+            # Names are not lost one by one: something between has reset the session.
+            self._prepared.clear()
+            self._unfreed.clear()
+        elif error.sqlstate in STALE_PLAN and statement in self._prepared:
+            self._unfreed.append(self._prepared.pop(statement))
         return error
+
+
+def _new_name() -> bytes:
+    return b"llmspell_%d" % next(_NUMBERS)
+
+
+def _freeing(name: bytes) -> bytes:
+    return b"DEALLOCATE " + name

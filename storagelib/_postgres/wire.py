@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OIDS", "Encoder", "encoder", "register_loaders"]
 
-Encoder = Callable[[Any, Mapping[str, int]], "Buffer"]
-"""Writes a value that is not None; the mapping holds the oids of the types that extensions define."""
+Encoder = Callable[[Any], "Buffer"]
+"""Writes a value that is not None."""
 
 OIDS: Final[Mapping[str, int]] = {
     "text": 25,
@@ -93,16 +93,17 @@ _SCALARS: Final[Mapping[str, Callable[[Any], Any]]] = {
 }
 
 
-def encoder(kind: str) -> Encoder:
-    """Return what writes values of a type such as ``text`` or ``bigint[]``."""
+def encoder(kind: str, oids: Mapping[str, int]) -> Encoder:
+    """Return what writes values of a type such as ``text`` or ``bigint[]``; ``oids`` number the types of extensions."""
     element = kind.removesuffix("[]")
     scalar = _SCALARS[element]
     if element == kind:
-        return lambda value, _oids: scalar(value)
+        return scalar
     if element == "vector":
-        return lambda value, oids: _vectors(value, oids["vector"])
+        vector = oids["vector"]
+        return lambda value: _vectors(value, vector)
     oid = OIDS[element]
-    return lambda value, _oids: _array(value, oid, scalar)
+    return lambda value: _array(value, oid, scalar)
 
 
 def _array(values: Iterable[Any], oid: int, scalar: Callable[[Any], bytes]) -> bytes:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from storagelib._async.postgres.database import AsyncDatabase, AsyncLogin
@@ -32,7 +30,7 @@ class AsyncPostgresEngine:
         self._config = config
         self._provide = config.credentials_of if provider is None else provider
         self._several = provider is not None or config.credentials is None
-        self._logins: OrderedDict[Key, AsyncLogin] = OrderedDict()
+        self._logins: dict[Key, AsyncLogin] = {}
         self._of_tenants: dict[str, tuple[Key, Credentials]] = {}
         self._opening: dict[Key, AsyncLock] = {}
         self._closed = False
@@ -48,8 +46,10 @@ class AsyncPostgresEngine:
         """Close all pools."""
         self._closed = True
         while self._logins:
-            _, login = self._logins.popitem()
-            await login.aclose()
+            # Another may close one at the same time, to keep their number bounded.
+            login = self._logins.pop(next(iter(list(self._logins)), ()), None)
+            if login is not None:
+                await login.aclose()
 
     def check_tenant(self, tenant_id: str) -> None:
         """Refuse a tenant that the one set of credentials is not for, before any I/O."""
@@ -64,16 +64,14 @@ class AsyncPostgresEngine:
         kind = class_of(f"{__package__}", f"{_PREFIX}Postgres", store)
         return kind(AsyncDatabase(self, tenant_id, store))
 
+    def known(self, tenant_id: str) -> AsyncLogin | None:
+        """Return the pool of a tenant's login if it is open."""
+        known = self._of_tenants.get(tenant_id)
+        return None if known is None else self._logins.get(known[0])
+
     async def login(self, tenant_id: str) -> AsyncLogin:
         """Return the pool of a tenant's login, opened when it is asked for first."""
-        known = self._of_tenants.get(tenant_id)
-        login = None if known is None else self._logins.get(known[0])
-        if known is None or login is None:
-            return await self._open_login(tenant_id)
-        with suppress(KeyError):
-            # Another thread may have closed it just now; then lending from it says so.
-            self._logins.move_to_end(known[0])
-        return login
+        return self.known(tenant_id) or await self._open_login(tenant_id)
 
     async def gateway(self) -> tuple[AsyncLogin, str]:
         """Return the login that knows no tenant yet, and a tenant that it serves.
@@ -84,9 +82,10 @@ class AsyncPostgresEngine:
         credentials = self._config.credentials
         if credentials is not None and (credentials.mode == "sealed" or not self._several):
             return await self.login(credentials.tenant_id), credentials.tenant_id
-        for tenant_id, (key, known) in self._of_tenants.items():
-            if known.mode == "sealed" and key in self._logins:
-                return self._logins[key], tenant_id
+        for tenant_id, (key, known) in list(self._of_tenants.items()):
+            login = self._logins.get(key)
+            if known.mode == "sealed" and login is not None:
+                return login, tenant_id
         raise PermissionDenied(
             "each tenant has a login of its own here: to look over all tenants, open the store with the shared login"
         )
@@ -130,7 +129,7 @@ class AsyncPostgresEngine:
                 login = AsyncLogin(lambda: self._any_credentials(key, tenant_id), self._config)
                 await login.open()
                 self._logins[key] = login
-                await self._bound()
+                await self._bound(key)
             self._of_tenants[tenant_id] = (key, credentials)
         try:
             self._check_open()
@@ -143,13 +142,15 @@ class AsyncPostgresEngine:
         if self._closed:
             raise Unavailable("the store is closed")
 
-    async def _bound(self) -> None:
-        """Close the pools longest unused, the busy ones excepted, until there are as few as allowed."""
-        for key, login in list(self._logins.items())[:-1]:
+    async def _bound(self, newest: Key) -> None:
+        """Close the pools longest unused, the busy ones excepted, until there are as few as allowed.
+
+        Several may do so at once. Who was given a pool that is closed before it is used asks again.
+        """
+        for key, login in sorted(self._logins.items(), key=lambda item: item[1].used_at):
             if len(self._logins) <= self._config.pools_max:
                 return
-            if not login.busy():
-                del self._logins[key]
+            if key != newest and not login.busy() and self._logins.pop(key, None) is not None:
                 await login.aclose()
 
 

@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 import psycopg
 from psycopg import sql
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from storage_sql.queries import Query, load
 from storagelib._postgres.faults import RETRIED, STALE_PLAN, translated
@@ -28,14 +31,18 @@ __all__ = ["Database", "Login", "Transaction"]
 Row = tuple[Any, ...]
 
 _ATTEMPTS: Final = 4
+_TRIALS: Final = 2
+_KEPT_SECONDS: Final = 1.0
 _REFUSED: Final = "28000"
 _ENTER: Final = load("tenancy")["enter"]
+_LOGGER: Final = logging.getLogger("storagelib.postgres")
 
 
 class LibraryConnection(psycopg.Connection[Row]):
-    """A connection that carries its session."""
+    """A connection that carries its session, and when the pool gave it."""
 
     session: Session
+    given_at: float
 
 
 class Login:
@@ -48,6 +55,14 @@ class Login:
         self._refusal: StorageError | None = None
         self._process = os.getpid()
         self._found: Installation | None = None
+        self._pipelines = config.pipeline == "auto"
+        # Connections that are lent next without asking the pool, who knows them as lent; never more than it keeps open
+        # anyway, and none while anybody waits for the pool.
+        self._kept: list[LibraryConnection] = []
+        self._keeping = threading.Lock()
+        self._waiting = 0
+        self._closed = False
+        self.used_at = time.monotonic()
         self.credentials = source()
         self.sealed = self.credentials.mode == "sealed"
         self._pool = ConnectionPool(
@@ -67,15 +82,19 @@ class Login:
     def open(self) -> Login:
         """Try one connection, so that a wrong configuration is told at once and as what it is, and open the pool."""
         try:
-            with LibraryConnection.connect(self._conninfo(), **self._options()) as connection:
-                self._configure(connection)
+            self._try_connections()
         except psycopg.Error as error:
             raise translated(error, sent=False) from error
         self._pool.open()
         return self
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection; one that is lent is closed when it is given back."""
+        with self._keeping:
+            self._closed = True
+            kept, self._kept = self._kept, []
+        for connection in kept:
+            self._pool.putconn(connection)
         self._pool.close()
 
     def run(self, calls: Sequence[Call], tenant_id: str, enter: Call | None) -> list[list[Row]]:
@@ -102,32 +121,56 @@ class Login:
     def busy(self) -> bool:
         """Tell whether any connection is lent, or waited for."""
         stats = self._pool.get_stats()
-        return stats.get("requests_waiting", 0) > 0 or stats.get("pool_available", 0) < stats.get("pool_size", 0)
+        return self._waiting > 0 or self._free(stats) < stats.get("pool_size", 0)
 
     def lend(self) -> LibraryConnection:
         """Take a connection that the server has not hung up on."""
         check_process(self._process)
         while True:
-            try:
-                connection = self._pool.getconn()
-            except PoolTimeout as error:
-                raise self._busy() from error
-            except psycopg.Error as error:
-                raise translated(error, sent=False) from error
+            with self._keeping:
+                connection = self._kept.pop() if self._kept else None
+                self._waiting += connection is None
+            if connection is None:
+                connection = self._ask()
             if connection.session.alive():
                 return connection
             self._discard(connection)
 
     def take_back(self, connection: LibraryConnection) -> None:
         """Return a connection, or close one whose state nobody can vouch for."""
-        if connection.session.clean():
-            self._pool.putconn(connection)
-        else:
+        session = connection.session
+        if not session.clean():
             self._discard(connection)
+            return
+        self.used_at = session.used_at
+        # The pool sees each connection once a second, and replaces those that have lived long enough.
+        if session.used_at - connection.given_at < _KEPT_SECONDS:
+            with self._keeping:
+                if not self._waiting and not self._closed and len(self._kept) < self._config.pool_min:
+                    self._kept.append(connection)
+                    return
+        self._pool.putconn(connection)
+
+    def _ask(self) -> LibraryConnection:
+        """Wait for a connection of the pool, as one of ``_waiting``."""
+        try:
+            connection = self._pool.getconn()
+        except PoolTimeout as error:
+            raise self._busy() from error
+        except psycopg.Error as error:
+            raise translated(error, sent=False) from error
+        finally:
+            with self._keeping:
+                self._waiting -= 1
+        connection.given_at = time.monotonic()
+        return connection
 
     def _discard(self, connection: LibraryConnection) -> None:
         connection.close()
         self._pool.putconn(connection)
+
+    def _free(self, stats: Mapping[str, int]) -> int:
+        return stats.get("pool_available", 0) + len(self._kept)
 
     def _pause(self, attempt: int) -> None:
         sleep(random.random() * 0.005 * 2**attempt)  # noqa: S311 - to keep two losers apart
@@ -136,7 +179,7 @@ class Login:
         if self._refusal is not None:
             return self._refusal
         stats = self._pool.get_stats()
-        if stats.get("pool_size", 0) == 0 or stats.get("pool_available", 0) == stats.get("pool_size", 0):
+        if self._free(stats) == stats.get("pool_size", 0):
             return Unavailable("the server cannot be reached")
         return Unavailable(
             f"all {stats['pool_size']} connections were busy for {self._config.pool_timeout_seconds:g} s: raise pool_max"
@@ -186,8 +229,36 @@ class Login:
             connection,
             self._installation(found),
             prepares=not pooled,
-            pipelines=self._config.pipeline == "auto",
+            pipelines=self._pipelines,
         )
+
+    def _try_connections(self) -> None:
+        """Connect, and find out whether what stands before the server lets pipelines through, before any call is made.
+
+        One try that fails may be the server's restart, so there is a second on a connection of its own. When no pipeline
+        went through but statements do, this login does without pipelines.
+        """
+        reason: str | None = None
+        for _ in range(_TRIALS):
+            with LibraryConnection.connect(self._conninfo(), **self._options()) as connection:
+                self._configure(connection)
+                if not self._pipelines:
+                    return
+                reason = connection.wait(connection.session.trial())
+                if reason is None:
+                    return
+                # Its state is nobody's to know; a polite end would wait for it.
+                connection.close()
+        self._pipelines = False
+        with LibraryConnection.connect(self._conninfo(), **self._options()) as connection:
+            self._configure(connection)
+            _LOGGER.warning(
+                "pipelines do not go through to %s:%s (%s): statements are sent one by one, at a round trip each;"
+                ' pipeline="off" says so without a trial',
+                connection.info.host,
+                connection.info.port,
+                reason,
+            )
 
     def _installation(self, found: Installation) -> Installation:
         """Return one object for all connections that find the same facts, so that statements are compiled once."""
@@ -202,6 +273,10 @@ class Logins(Protocol):
     @property
     def prepares(self) -> bool:
         """Whether statements are prepared: not behind poolers that share a session among clients."""
+        ...
+
+    def known(self, tenant_id: str) -> Login | None:
+        """Return the pool of a tenant's login if it is open."""
         ...
 
     def login(self, tenant_id: str) -> Login:
@@ -233,21 +308,24 @@ class Database:
 
     def run(self, calls: Sequence[Call]) -> list[list[Row]]:
         """Run several statements in one round trip and one transaction; return the rows of each."""
-        login = self._logins.login(self.tenant_id)
-        try:
-            return login.run(calls, self.tenant_id, self._enter(login))
-        except PermissionDenied as error:
-            # The capability was rotated away; nothing was done, and the Secret may hold the next one by now.
-            refused = getattr(error.__cause__, "sqlstate", None) == _REFUSED
-            if not (login.sealed and refused and self._logins.renew_capability(self.tenant_id)):
-                raise
-        return login.run(calls, self.tenant_id, self._enter(login))
+        attempt = 1
+        while True:
+            login = self._logins.known(self.tenant_id) or self._logins.login(self.tenant_id)
+            try:
+                return login.run(calls, self.tenant_id, self._enter(login))
+            except PermissionDenied as error:
+                # The capability was rotated away; nothing was done, and the Secret may hold the next one by now.
+                refused = getattr(error.__cause__, "sqlstate", None) == _REFUSED
+                if attempt > 1 or not (login.sealed and refused and self._logins.renew_capability(self.tenant_id)):
+                    raise
+            except Unavailable as error:
+                self._check_retired(error, attempt)
+            attempt += 1
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Open a transaction for statements that depend on each other's rows; it commits when the block ends well."""
-        login = self._logins.login(self.tenant_id)
-        connection = login.lend()
+        login, connection = self._lend()
         transaction = Transaction(connection, self.tenant_id, self._enter(login))
         try:
             yield transaction
@@ -260,6 +338,21 @@ class Database:
             raise
         finally:
             login.take_back(connection)
+
+    def _lend(self) -> tuple[Login, LibraryConnection]:
+        attempt = 1
+        while True:
+            login = self._logins.login(self.tenant_id)
+            try:
+                return login, login.lend()
+            except Unavailable as error:
+                self._check_retired(error, attempt)
+            attempt += 1
+
+    def _check_retired(self, error: Unavailable, attempt: int) -> None:
+        """Let a call ask for its login again, whose pool gave way to another tenant's just now: nothing was sent."""
+        if not isinstance(error.__cause__, PoolClosed) or attempt == _ATTEMPTS:
+            raise error
 
     def _enter(self, login: Login) -> Call | None:
         if login.sealed:
