@@ -135,6 +135,20 @@ class AsyncAgentState:
     full at least every 32 versions. The handle remembers what it saved or loaded last (at most 64 agents, 64 MiB), so
     that a save in the usual loop of load, work, save needs no second round trip to know what changed; without that
     memory the older version is kept in full, which costs bytes and changes nothing else.
+
+    >>> import asyncio
+    >>> from storagelib import AsyncStore, StoreConfig
+    >>> async def example() -> None:
+    ...     async with await AsyncStore.open(StoreConfig.in_memory()) as store:
+    ...         agents = store.for_tenant("acme").agent_state
+    ...         await agents.save("planner-7", {"done": 0}, agent_type="planner")
+    ...         found = await agents.load("planner-7")
+    ...         await agents.save("planner-7", {"done": 1}, agent_type="planner", expected_version=found.version)
+    ...         print((await agents.load("planner-7")).state, (await agents.load("planner-7", version=1)).state)
+    ...         print(await agents.find("planner-8"))
+    >>> asyncio.run(example())
+    {'done': 1} {'done': 0}
+    None
     """
 
     def __init__(self, backend: AsyncAgentStateBackend) -> None:

@@ -113,6 +113,19 @@ class AsyncApiKeys:
 
     Of an issued key the SHA-256 of its token is kept, so that a token is shown once, by the verb that made it. A sealed value
     is encrypted before it is sent, with a key that no backend ever has. Tokens, values and keys are in no error and no repr.
+
+    >>> import asyncio
+    >>> from storagelib import AsyncStore, StoreConfig
+    >>> async def example() -> None:
+    ...     async with await AsyncStore.open(StoreConfig.in_memory()) as store:
+    ...         keys = store.for_tenant("acme").api_keys
+    ...         created = await keys.create("robot", scopes=["kv:read"], ttl=90 * 24 * 3600)
+    ...         found = await keys.verify(created.token, "kv:read")
+    ...         print(found.name, found.tenant_id, created.token in repr(created))
+    ...         print(await keys.revoke(found.key_id), await keys.revoke(found.key_id))
+    >>> asyncio.run(example())
+    robot acme False
+    True False
     """
 
     def __init__(self, backend: AsyncApiKeysBackend) -> None:

@@ -145,6 +145,19 @@ class AsyncArtifacts:
 
     Storing a name again within its session makes its next version. Content is checked against its BLAKE3 whenever it is
     read, whole or in chunks of 256 KiB; what differs is ``Corrupted``.
+
+    >>> import asyncio
+    >>> from storagelib import AsyncStore, StoreConfig
+    >>> async def example() -> None:
+    ...     async with await AsyncStore.open(StoreConfig.in_memory()) as store:
+    ...         artifacts = store.for_tenant("acme").artifacts
+    ...         await artifacts.store("session-1", "report.md", b"# Draft")
+    ...         final = await artifacts.store("session-1", "report.md", b"# Final", tags=["report"])
+    ...         print(final.version, final.size, await artifacts.get(final.artifact_id))
+    ...         print(await artifacts.read_range(final.artifact_id, 2, 5))
+    >>> asyncio.run(example())
+    2 7 b'# Final'
+    b'Fin'
     """
 
     def __init__(self, backend: AsyncArtifactsBackend, options: Mapping[str, object] | None = None) -> None:

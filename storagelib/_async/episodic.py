@@ -31,6 +31,19 @@ class AsyncEpisodicMemory:
 
     ``memory = AsyncEpisodicMemory(store.for_tenant("acme"), embed, dimension=384)``; ``embed`` turns a list of texts into
     vectors of that dimension.
+
+    >>> import asyncio
+    >>> from storagelib import AsyncEpisodicMemory, AsyncStore, StoreConfig
+    >>> async def embed(texts: list[str]) -> list[list[float]]:
+    ...     return [[text.count(letter) + 0.01 for letter in "abcdefgh"] for text in texts]
+    >>> async def example() -> None:
+    ...     async with await AsyncStore.open(StoreConfig.in_memory()) as store:
+    ...         memory = AsyncEpisodicMemory(store.for_tenant("acme"), embed, dimension=8)
+    ...         await memory.remember("session-1", "user", "My cabbage has bad leaves")
+    ...         (found,) = await memory.recall("cabbage", k=1)
+    ...         print(found.session_id, found.content)
+    >>> asyncio.run(example())
+    session-1 My cabbage has bad leaves
     """
 
     def __init__(

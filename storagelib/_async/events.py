@@ -125,6 +125,20 @@ class AsyncEvents:
     Within a stream events are numbered 1, 2, 3 … without gaps. Over all streams ``position`` grows in the order of the
     commits: once an event was seen, none appears before it. A graph store on the same database takes its numbers from the
     same clock, so that positions of events alone may jump. An append either wrote everything or nothing.
+
+    >>> import asyncio
+    >>> from storagelib import AsyncStore, StoreConfig
+    >>> async def example() -> None:
+    ...     async with await AsyncStore.open(StoreConfig.in_memory()) as store:
+    ...         events = store.for_tenant("acme").events
+    ...         await events.append("order.placed", {"item": 7}, stream="order-1", expected_version=0)
+    ...         await events.append("order.paid", {"sum": 12}, stream="order-1")
+    ...         async for event in events.subscribe(consumer="mailer", follow=False):
+    ...             print(event.position, event.event_type, event.payload)
+    ...             await events.checkpoint("mailer", event.position)
+    >>> asyncio.run(example())
+    1 order.placed {'item': 7}
+    2 order.paid {'sum': 12}
     """
 
     def __init__(self, backend: AsyncEventsBackend) -> None:

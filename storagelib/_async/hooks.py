@@ -86,7 +86,25 @@ class AsyncHooksBackend(Protocol):
 
 
 class AsyncHooks:
-    """The hook history of one tenant: recorded once, never changed, replayed and compared."""
+    """The hook history of one tenant: recorded once, never changed, replayed and compared.
+
+    >>> import asyncio
+    >>> from storagelib import AsyncStore, StoreConfig
+    >>> async def example() -> None:
+    ...     async with await AsyncStore.open(StoreConfig.in_memory()) as store:
+    ...         hooks = store.for_tenant("acme").hooks
+    ...         await hooks.record(
+    ...             "shorten", "after_tool", triggering_component="agent", duration_ms=0.25, correlation_id="run-1",
+    ...             input={"text": "weather", "token": "s3cret"}, output="weat", redact=["input.token"],
+    ...         )
+    ...         (seen,) = (await hooks.query(hook_id="shorten")).items
+    ...         print(seen.input, seen.output)
+    ...         replay = await hooks.replay("run-1", lambda execution: execution.input["text"][:4])
+    ...         print(len(replay.differing))
+    >>> asyncio.run(example())
+    {'text': 'weather', 'token': '[redacted]'} weat
+    0
+    """
 
     def __init__(self, backend: AsyncHooksBackend) -> None:
         """Take the tenant's backend."""

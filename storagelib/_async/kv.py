@@ -84,6 +84,20 @@ class AsyncKV:
 
     An expired entry is never seen, by no verb; it is removed when it is overwritten and by ``purge_expired``.
     Every verb raises ``InvalidInput`` before any I/O for arguments that no backend could keep.
+
+    >>> import asyncio
+    >>> from storagelib import AsyncStore, StoreConfig
+    >>> async def example() -> None:
+    ...     async with await AsyncStore.open(StoreConfig.in_memory()) as store:
+    ...         kv = store.for_tenant("acme").kv
+    ...         await kv.set("greeting", b"hello", ttl=3600, metadata={"by": "ada"})
+    ...         print(await kv.get("greeting"), await kv.get("farewell"))
+    ...         print(await kv.increment("visits"), await kv.increment("visits", 5))
+    ...         print((await kv.list_keys("g")).items)
+    >>> asyncio.run(example())
+    b'hello' None
+    1 6
+    ('greeting',)
     """
 
     def __init__(self, backend: AsyncKVBackend) -> None:

@@ -21,6 +21,17 @@ class AsyncProceduralMemory:
 
     What is observed is a transition of the tenant's procedures whose key is the value before, so that everything that
     follows a value lies together.
+
+    >>> import asyncio
+    >>> from storagelib import AsyncProceduralMemory, AsyncStore, StoreConfig
+    >>> async def example() -> None:
+    ...     async with await AsyncStore.open(StoreConfig.in_memory()) as store:
+    ...         habits = AsyncProceduralMemory(store.for_tenant("acme"))
+    ...         for following in ("test", "test", "commit", "test"):
+    ...             await habits.observe("dev", "edit", following)
+    ...         print([each.after for each in await habits.likely_next("dev", "edit")])
+    >>> asyncio.run(example())
+    ['test', 'commit']
     """
 
     def __init__(self, tenant: AsyncTenant) -> None:

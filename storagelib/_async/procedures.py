@@ -123,6 +123,20 @@ class AsyncProcedures:
     Confidence is the mean of a Beta distribution: the prior counts as 2 outcomes, and what was counted weighs half after
     every 30 days without an outcome. It is worked out when a procedure is read. Searches (``matching``, ``similar``) look
     at up to 10,000 procedures of the scope, in order of their names, and pass over superseded ones.
+
+    >>> import asyncio
+    >>> from storagelib import AsyncStore, StoreConfig
+    >>> async def example() -> None:
+    ...     async with await AsyncStore.open(StoreConfig.in_memory()) as store:
+    ...         procedures = store.for_tenant("acme").procedures
+    ...         await procedures.save("answer mail", ["read", "draft", "send"], trigger={"kind": "mail"})
+    ...         await procedures.record_outcome("answer mail", True)
+    ...         (best,) = await procedures.matching({"kind": "mail", "size": 20})
+    ...         print(best.name, best.version, best.confidence > 0.6)
+    ...         print(await procedures.record_transition("deploy", "stage", "tested", "released"))
+    >>> asyncio.run(example())
+    answer mail 1 True
+    1
     """
 
     def __init__(self, backend: AsyncProceduresBackend) -> None:

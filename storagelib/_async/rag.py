@@ -47,6 +47,19 @@ class AsyncRag:
 
     Every write of a document is an edition of its own, written all or none; that of the first piece is the one that counts.
     Pieces of another one were overwritten in part and never count again: whoever ingests the document removes them.
+
+    >>> import asyncio
+    >>> from storagelib import AsyncRag, AsyncStore, StoreConfig
+    >>> async def embed(texts: list[str]) -> list[list[float]]:
+    ...     return [[text.count(letter) + 0.01 for letter in "abcdefgh"] for text in texts]
+    >>> async def example() -> None:
+    ...     async with await AsyncStore.open(StoreConfig.in_memory()) as store:
+    ...         rag = AsyncRag(store.for_tenant("acme"), embed, dimension=8)
+    ...         await rag.ingest("leave", ["A leave is asked for a week ahead.", "A sick day is told by ten."])
+    ...         (best,) = await rag.search("sick day", k=1)
+    ...         print(best.document_id, best.position)
+    >>> asyncio.run(example())
+    leave 1
     """
 
     def __init__(self, tenant: AsyncTenant, embed: Embedder, *, dimension: int, collection: str = "default") -> None:

@@ -29,6 +29,19 @@ class AsyncSemanticMemory:
 
     A concept is an entity whose id follows from its kind and name, so that many writers mean the same one; a fact is a
     relationship between two. Nothing is overwritten: what was believed at an earlier time can be asked for.
+
+    >>> import asyncio
+    >>> from datetime import UTC, datetime
+    >>> from storagelib import AsyncSemanticMemory, AsyncStore, StoreConfig
+    >>> async def example() -> None:
+    ...     async with await AsyncStore.open(StoreConfig.in_memory()) as store:
+    ...         memory = AsyncSemanticMemory(store.for_tenant("acme"))
+    ...         await memory.learn("Ada", "works at", "Acme", valid_from=datetime(2020, 1, 1, tzinfo=UTC))
+    ...         await memory.learn("Ada", "works at", "Borg", valid_from=datetime(2024, 1, 1, tzinfo=UTC), replaces=True)
+    ...         before = await memory.facts("Ada", at=datetime(2021, 6, 1, tzinfo=UTC))
+    ...         print([fact.object for fact in before], [fact.object for fact in await memory.facts("Ada")])
+    >>> asyncio.run(example())
+    ['Acme'] ['Borg']
     """
 
     def __init__(self, tenant: AsyncTenant) -> None:

@@ -134,6 +134,18 @@ class AsyncSessions:
     ``purge_expired`` are only for space. Changing one that is not active raises ``Conflict``, one that is not there
     ``NotFound``. Reading writes nothing: ``last_accessed_at`` is kept by what writes, and by ``touch``.
     Every verb raises ``InvalidInput`` before any I/O for arguments that no backend could keep.
+
+    >>> import asyncio
+    >>> from storagelib import AsyncStore, StoreConfig
+    >>> async def example() -> None:
+    ...     async with await AsyncStore.open(StoreConfig.in_memory()) as store:
+    ...         sessions = store.for_tenant("acme").sessions
+    ...         chat = await sessions.create("chat-1", {"user": "ada"}, ttl=3600)
+    ...         await sessions.append("chat-1", "user", "What is a monad?", tokens=6, idempotency_key="request-1")
+    ...         await sessions.append("chat-1", "assistant", "A monoid", tokens=40)
+    ...         print(chat.status, [message.content for message in await sessions.window("chat-1", 45)])
+    >>> asyncio.run(example())
+    active ['A monoid']
     """
 
     def __init__(self, backend: AsyncSessionsBackend) -> None:

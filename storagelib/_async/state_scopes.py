@@ -26,6 +26,16 @@ class AsyncStateScopes:
 
     ``scopes = AsyncStateScopes(store.for_tenant("acme"))``, then ``await scopes.user("ada").set("theme", "dark")``. Scopes never
     see each other, whatever their ids and keys hold, and need not be made before they are used.
+
+    >>> import asyncio
+    >>> from storagelib import AsyncStateScopes, AsyncStore, StoreConfig
+    >>> async def example() -> None:
+    ...     async with await AsyncStore.open(StoreConfig.in_memory()) as store:
+    ...         scopes = AsyncStateScopes(store.for_tenant("acme"))
+    ...         await scopes.user("ada").set("theme", "dark")
+    ...         print(await scopes.user("ada").get("theme"), await scopes.session("ada").get("theme"))
+    >>> asyncio.run(example())
+    dark None
     """
 
     def __init__(self, tenant: AsyncTenant) -> None:

@@ -109,6 +109,19 @@ class AsyncWorkflowStates:
     again. Whoever works on it may hold a lease, whose token goes with every write: when a worker was thought dead and
     its workflow was given to another, its late writes raise ``Conflict``. A write without a token is not asked for one.
     Every verb raises ``InvalidInput`` before any I/O for arguments that no backend could keep.
+
+    >>> import asyncio
+    >>> from storagelib import AsyncStore, StoreConfig
+    >>> async def example() -> None:
+    ...     async with await AsyncStore.open(StoreConfig.in_memory()) as store:
+    ...         workflows = store.for_tenant("acme").workflow_states
+    ...         await workflows.save("import-7", {"file": "a.csv"}, name="import")
+    ...         claim = await workflows.claim_next("worker-1", "import", ttl=60)
+    ...         await workflows.complete_step("import-7", "fetch", {"rows": 120}, token=claim.lease.token)
+    ...         point = await workflows.resume("import-7", token=claim.lease.token)
+    ...         print(point.workflow.status, point.workflow.current_step, point.last_step.step)
+    >>> asyncio.run(example())
+    running 1 fetch
     """
 
     def __init__(self, backend: AsyncWorkflowStatesBackend) -> None:

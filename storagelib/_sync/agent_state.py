@@ -136,6 +136,19 @@ class AgentState:
     full at least every 32 versions. The handle remembers what it saved or loaded last (at most 64 agents, 64 MiB), so
     that a save in the usual loop of load, work, save needs no second round trip to know what changed; without that
     memory the older version is kept in full, which costs bytes and changes nothing else.
+
+    >>> from storagelib import Store, StoreConfig
+    >>> def example() -> None:
+    ...     with Store.open(StoreConfig.in_memory()) as store:
+    ...         agents = store.for_tenant("acme").agent_state
+    ...         agents.save("planner-7", {"done": 0}, agent_type="planner")
+    ...         found = agents.load("planner-7")
+    ...         agents.save("planner-7", {"done": 1}, agent_type="planner", expected_version=found.version)
+    ...         print((agents.load("planner-7")).state, (agents.load("planner-7", version=1)).state)
+    ...         print(agents.find("planner-8"))
+    >>> example()
+    {'done': 1} {'done': 0}
+    None
     """
 
     def __init__(self, backend: AgentStateBackend) -> None:

@@ -114,6 +114,18 @@ class ApiKeys:
 
     Of an issued key the SHA-256 of its token is kept, so that a token is shown once, by the verb that made it. A sealed value
     is encrypted before it is sent, with a key that no backend ever has. Tokens, values and keys are in no error and no repr.
+
+    >>> from storagelib import Store, StoreConfig
+    >>> def example() -> None:
+    ...     with Store.open(StoreConfig.in_memory()) as store:
+    ...         keys = store.for_tenant("acme").api_keys
+    ...         created = keys.create("robot", scopes=["kv:read"], ttl=90 * 24 * 3600)
+    ...         found = keys.verify(created.token, "kv:read")
+    ...         print(found.name, found.tenant_id, created.token in repr(created))
+    ...         print(keys.revoke(found.key_id), keys.revoke(found.key_id))
+    >>> example()
+    robot acme False
+    True False
     """
 
     def __init__(self, backend: ApiKeysBackend) -> None:

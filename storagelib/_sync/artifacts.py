@@ -146,6 +146,18 @@ class Artifacts:
 
     Storing a name again within its session makes its next version. Content is checked against its BLAKE3 whenever it is
     read, whole or in chunks of 256 KiB; what differs is ``Corrupted``.
+
+    >>> from storagelib import Store, StoreConfig
+    >>> def example() -> None:
+    ...     with Store.open(StoreConfig.in_memory()) as store:
+    ...         artifacts = store.for_tenant("acme").artifacts
+    ...         artifacts.store("session-1", "report.md", b"# Draft")
+    ...         final = artifacts.store("session-1", "report.md", b"# Final", tags=["report"])
+    ...         print(final.version, final.size, artifacts.get(final.artifact_id))
+    ...         print(artifacts.read_range(final.artifact_id, 2, 5))
+    >>> example()
+    2 7 b'# Final'
+    b'Fin'
     """
 
     def __init__(self, backend: ArtifactsBackend, options: Mapping[str, object] | None = None) -> None:

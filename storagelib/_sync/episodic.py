@@ -32,6 +32,18 @@ class EpisodicMemory:
 
     ``memory = EpisodicMemory(store.for_tenant("acme"), embed, dimension=384)``; ``embed`` turns a list of texts into
     vectors of that dimension.
+
+    >>> from storagelib import EpisodicMemory, Store, StoreConfig
+    >>> def embed(texts: list[str]) -> list[list[float]]:
+    ...     return [[text.count(letter) + 0.01 for letter in "abcdefgh"] for text in texts]
+    >>> def example() -> None:
+    ...     with Store.open(StoreConfig.in_memory()) as store:
+    ...         memory = EpisodicMemory(store.for_tenant("acme"), embed, dimension=8)
+    ...         memory.remember("session-1", "user", "My cabbage has bad leaves")
+    ...         (found,) = memory.recall("cabbage", k=1)
+    ...         print(found.session_id, found.content)
+    >>> example()
+    session-1 My cabbage has bad leaves
     """
 
     def __init__(

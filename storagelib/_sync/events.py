@@ -126,6 +126,19 @@ class Events:
     Within a stream events are numbered 1, 2, 3 … without gaps. Over all streams ``position`` grows in the order of the
     commits: once an event was seen, none appears before it. A graph store on the same database takes its numbers from the
     same clock, so that positions of events alone may jump. An append either wrote everything or nothing.
+
+    >>> from storagelib import Store, StoreConfig
+    >>> def example() -> None:
+    ...     with Store.open(StoreConfig.in_memory()) as store:
+    ...         events = store.for_tenant("acme").events
+    ...         events.append("order.placed", {"item": 7}, stream="order-1", expected_version=0)
+    ...         events.append("order.paid", {"sum": 12}, stream="order-1")
+    ...         for event in events.subscribe(consumer="mailer", follow=False):
+    ...             print(event.position, event.event_type, event.payload)
+    ...             events.checkpoint("mailer", event.position)
+    >>> example()
+    1 order.placed {'item': 7}
+    2 order.paid {'sum': 12}
     """
 
     def __init__(self, backend: EventsBackend) -> None:

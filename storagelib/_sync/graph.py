@@ -384,6 +384,20 @@ class Graph(GraphView):
     Nothing is overwritten: a write ends versions and makes others, as one numbered transaction of the tenant's clock.
     Ranges of valid time are half-open; without ``valid_from`` a write counts from now, without ``valid_to`` until further
     notice. Every writing verb takes ``actor``, ``reason`` and ``sources``, which ``why`` tells.
+
+    >>> from datetime import UTC, datetime
+    >>> from storagelib import Store, StoreConfig
+    >>> def example() -> None:
+    ...     with Store.open(StoreConfig.in_memory()) as store:
+    ...         graph = store.for_tenant("acme").graph
+    ...         spring, autumn = datetime(2025, 3, 1, tzinfo=UTC), datetime(2025, 9, 1, tzinfo=UTC)
+    ...         ada = graph.add_entity("person", "Ada", {"city": "London"}, valid_from=spring)
+    ...         graph.update_entity(ada.entity_id, properties={"city": "Paris"}, valid_from=autumn)
+    ...         then = graph.as_of(valid=spring).get_entity(ada.entity_id)
+    ...         now = graph.get_entity(ada.entity_id)
+    ...         print(then.properties, now.properties)
+    >>> example()
+    {'city': 'London'} {'city': 'Paris'}
     """
 
     def __init__(self, backend: GraphBackend) -> None:

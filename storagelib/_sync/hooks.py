@@ -87,7 +87,24 @@ class HooksBackend(Protocol):
 
 
 class Hooks:
-    """The hook history of one tenant: recorded once, never changed, replayed and compared."""
+    """The hook history of one tenant: recorded once, never changed, replayed and compared.
+
+    >>> from storagelib import Store, StoreConfig
+    >>> def example() -> None:
+    ...     with Store.open(StoreConfig.in_memory()) as store:
+    ...         hooks = store.for_tenant("acme").hooks
+    ...         hooks.record(
+    ...             "shorten", "after_tool", triggering_component="agent", duration_ms=0.25, correlation_id="run-1",
+    ...             input={"text": "weather", "token": "s3cret"}, output="weat", redact=["input.token"],
+    ...         )
+    ...         (seen,) = (hooks.query(hook_id="shorten")).items
+    ...         print(seen.input, seen.output)
+    ...         replay = hooks.replay("run-1", lambda execution: execution.input["text"][:4])
+    ...         print(len(replay.differing))
+    >>> example()
+    {'text': 'weather', 'token': '[redacted]'} weat
+    0
+    """
 
     def __init__(self, backend: HooksBackend) -> None:
         """Take the tenant's backend."""

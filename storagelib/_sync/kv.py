@@ -85,6 +85,19 @@ class KV:
 
     An expired entry is never seen, by no verb; it is removed when it is overwritten and by ``purge_expired``.
     Every verb raises ``InvalidInput`` before any I/O for arguments that no backend could keep.
+
+    >>> from storagelib import Store, StoreConfig
+    >>> def example() -> None:
+    ...     with Store.open(StoreConfig.in_memory()) as store:
+    ...         kv = store.for_tenant("acme").kv
+    ...         kv.set("greeting", b"hello", ttl=3600, metadata={"by": "ada"})
+    ...         print(kv.get("greeting"), kv.get("farewell"))
+    ...         print(kv.increment("visits"), kv.increment("visits", 5))
+    ...         print((kv.list_keys("g")).items)
+    >>> example()
+    b'hello' None
+    1 6
+    ('greeting',)
     """
 
     def __init__(self, backend: KVBackend) -> None:

@@ -22,6 +22,16 @@ class ProceduralMemory:
 
     What is observed is a transition of the tenant's procedures whose key is the value before, so that everything that
     follows a value lies together.
+
+    >>> from storagelib import ProceduralMemory, Store, StoreConfig
+    >>> def example() -> None:
+    ...     with Store.open(StoreConfig.in_memory()) as store:
+    ...         habits = ProceduralMemory(store.for_tenant("acme"))
+    ...         for following in ("test", "test", "commit", "test"):
+    ...             habits.observe("dev", "edit", following)
+    ...         print([each.after for each in habits.likely_next("dev", "edit")])
+    >>> example()
+    ['test', 'commit']
     """
 
     def __init__(self, tenant: Tenant) -> None:

@@ -124,6 +124,19 @@ class Procedures:
     Confidence is the mean of a Beta distribution: the prior counts as 2 outcomes, and what was counted weighs half after
     every 30 days without an outcome. It is worked out when a procedure is read. Searches (``matching``, ``similar``) look
     at up to 10,000 procedures of the scope, in order of their names, and pass over superseded ones.
+
+    >>> from storagelib import Store, StoreConfig
+    >>> def example() -> None:
+    ...     with Store.open(StoreConfig.in_memory()) as store:
+    ...         procedures = store.for_tenant("acme").procedures
+    ...         procedures.save("answer mail", ["read", "draft", "send"], trigger={"kind": "mail"})
+    ...         procedures.record_outcome("answer mail", True)
+    ...         (best,) = procedures.matching({"kind": "mail", "size": 20})
+    ...         print(best.name, best.version, best.confidence > 0.6)
+    ...         print(procedures.record_transition("deploy", "stage", "tested", "released"))
+    >>> example()
+    answer mail 1 True
+    1
     """
 
     def __init__(self, backend: ProceduresBackend) -> None:

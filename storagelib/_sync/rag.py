@@ -48,6 +48,18 @@ class Rag:
 
     Every write of a document is an edition of its own, written all or none; that of the first piece is the one that counts.
     Pieces of another one were overwritten in part and never count again: whoever ingests the document removes them.
+
+    >>> from storagelib import Rag, Store, StoreConfig
+    >>> def embed(texts: list[str]) -> list[list[float]]:
+    ...     return [[text.count(letter) + 0.01 for letter in "abcdefgh"] for text in texts]
+    >>> def example() -> None:
+    ...     with Store.open(StoreConfig.in_memory()) as store:
+    ...         rag = Rag(store.for_tenant("acme"), embed, dimension=8)
+    ...         rag.ingest("leave", ["A leave is asked for a week ahead.", "A sick day is told by ten."])
+    ...         (best,) = rag.search("sick day", k=1)
+    ...         print(best.document_id, best.position)
+    >>> example()
+    leave 1
     """
 
     def __init__(self, tenant: Tenant, embed: Embedder, *, dimension: int, collection: str = "default") -> None:

@@ -30,6 +30,18 @@ class SemanticMemory:
 
     A concept is an entity whose id follows from its kind and name, so that many writers mean the same one; a fact is a
     relationship between two. Nothing is overwritten: what was believed at an earlier time can be asked for.
+
+    >>> from datetime import UTC, datetime
+    >>> from storagelib import SemanticMemory, Store, StoreConfig
+    >>> def example() -> None:
+    ...     with Store.open(StoreConfig.in_memory()) as store:
+    ...         memory = SemanticMemory(store.for_tenant("acme"))
+    ...         memory.learn("Ada", "works at", "Acme", valid_from=datetime(2020, 1, 1, tzinfo=UTC))
+    ...         memory.learn("Ada", "works at", "Borg", valid_from=datetime(2024, 1, 1, tzinfo=UTC), replaces=True)
+    ...         before = memory.facts("Ada", at=datetime(2021, 6, 1, tzinfo=UTC))
+    ...         print([fact.object for fact in before], [fact.object for fact in memory.facts("Ada")])
+    >>> example()
+    ['Acme'] ['Borg']
     """
 
     def __init__(self, tenant: Tenant) -> None:

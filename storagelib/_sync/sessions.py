@@ -135,6 +135,17 @@ class Sessions:
     ``purge_expired`` are only for space. Changing one that is not active raises ``Conflict``, one that is not there
     ``NotFound``. Reading writes nothing: ``last_accessed_at`` is kept by what writes, and by ``touch``.
     Every verb raises ``InvalidInput`` before any I/O for arguments that no backend could keep.
+
+    >>> from storagelib import Store, StoreConfig
+    >>> def example() -> None:
+    ...     with Store.open(StoreConfig.in_memory()) as store:
+    ...         sessions = store.for_tenant("acme").sessions
+    ...         chat = sessions.create("chat-1", {"user": "ada"}, ttl=3600)
+    ...         sessions.append("chat-1", "user", "What is a monad?", tokens=6, idempotency_key="request-1")
+    ...         sessions.append("chat-1", "assistant", "A monoid", tokens=40)
+    ...         print(chat.status, [message.content for message in sessions.window("chat-1", 45)])
+    >>> example()
+    active ['A monoid']
     """
 
     def __init__(self, backend: SessionsBackend) -> None:

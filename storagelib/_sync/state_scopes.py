@@ -27,6 +27,15 @@ class StateScopes:
 
     ``scopes = StateScopes(store.for_tenant("acme"))``, then ``scopes.user("ada").set("theme", "dark")``. Scopes never
     see each other, whatever their ids and keys hold, and need not be made before they are used.
+
+    >>> from storagelib import StateScopes, Store, StoreConfig
+    >>> def example() -> None:
+    ...     with Store.open(StoreConfig.in_memory()) as store:
+    ...         scopes = StateScopes(store.for_tenant("acme"))
+    ...         scopes.user("ada").set("theme", "dark")
+    ...         print(scopes.user("ada").get("theme"), scopes.session("ada").get("theme"))
+    >>> example()
+    dark None
     """
 
     def __init__(self, tenant: Tenant) -> None:

@@ -110,6 +110,18 @@ class WorkflowStates:
     again. Whoever works on it may hold a lease, whose token goes with every write: when a worker was thought dead and
     its workflow was given to another, its late writes raise ``Conflict``. A write without a token is not asked for one.
     Every verb raises ``InvalidInput`` before any I/O for arguments that no backend could keep.
+
+    >>> from storagelib import Store, StoreConfig
+    >>> def example() -> None:
+    ...     with Store.open(StoreConfig.in_memory()) as store:
+    ...         workflows = store.for_tenant("acme").workflow_states
+    ...         workflows.save("import-7", {"file": "a.csv"}, name="import")
+    ...         claim = workflows.claim_next("worker-1", "import", ttl=60)
+    ...         workflows.complete_step("import-7", "fetch", {"rows": 120}, token=claim.lease.token)
+    ...         point = workflows.resume("import-7", token=claim.lease.token)
+    ...         print(point.workflow.status, point.workflow.current_step, point.last_step.step)
+    >>> example()
+    running 1 fetch
     """
 
     def __init__(self, backend: WorkflowStatesBackend) -> None:
