@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -241,6 +242,8 @@ class StoreConfig:
         if found:
             raise InvalidInput("the configuration is wrong", found)
         object.__setattr__(self, "components", MappingProxyType(dict(self.components)))
+        for said in self._without_effect():
+            warnings.warn(said, UserWarning, stacklevel=3)
 
     def __reduce__(self) -> tuple[Any, ...]:
         values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
@@ -404,22 +407,34 @@ class StoreConfig:
         return found
 
     def _option_faults(self) -> list[str]:
-        """Check the options of stores on our own backends; what a registered one understands, only it can say."""
-        chosen = {
-            store: each.options
-            for store, each in self.components.items()
-            if each.options and self.backend_of(store) in BUILT_IN
-        }
+        chosen = self._options()
         if not chosen:
             return []
         from storagelib.config_keys import option_fault  # noqa: PLC0415 - most configurations have no options
 
-        found = (
-            (f"components.{store}.{name}", option_fault(store, name, value))
-            for store, options in chosen.items()
-            for name, value in options.items()
-        )
+        found = ((f"components.{store}.{name}", option_fault(store, name, value)) for store, name, value in chosen)
         return [f"{name}: {fault}" for name, fault in found if fault is not None]
+
+    def _without_effect(self) -> list[str]:
+        chosen = self._options()
+        if not chosen:
+            return []
+        from storagelib.config_keys import without_effect  # noqa: PLC0415
+
+        found = (
+            (f"components.{store}.{name}", without_effect(store, name, self.backend_of(store)))
+            for store, name, _ in chosen
+        )
+        return [f"{name} has no effect: {reason}" for name, reason in found if reason is not None]
+
+    def _options(self) -> list[tuple[str, str, object]]:
+        """Return the options of stores on our own backends; what a registered one understands, only it can say."""
+        return [
+            (store, name, value)
+            for store, each in self.components.items()
+            if self.backend_of(store) in BUILT_IN
+            for name, value in each.options.items()
+        ]
 
 
 def _again(kind: Callable[..., Any], values: Mapping[str, Any]) -> Any:

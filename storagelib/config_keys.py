@@ -96,18 +96,28 @@ KEYS: Final[Mapping[str, Key]] = {
 
 OPTIONS: Final[Mapping[str, Mapping[str, Key]]] = {
     "vectors": {
-        "hnsw_m": Key("whole", "Links a node of an HNSW index, where one is built.", 2, 100),
-        "hnsw_ef_construction": Key("whole", "Candidates while an HNSW index is built.", 4, 1000),
+        "hnsw_ef_search": Key(
+            "whole", "Candidates that a search by an index keeps, where a call does not say.", 1, 1000
+        ),
+        "hnsw_m": Key("whole", "Links a node of an HNSW index that `Administration.vector_index` builds.", 2, 100),
+        "hnsw_ef_construction": Key("whole", "Candidates while `Administration.vector_index` builds one.", 4, 1000),
     },
     "events": {
-        "partition_strategy": Key("text", "What one partition holds.", choices=("daily", "weekly", "monthly")),
-        "retention_days": Key("days", "After how long events are dropped.", 1, 36_525),
+        "partition_strategy": Key(
+            "text",
+            "Has no effect: `spec.events` of a StorageComponent says it.",
+            choices=("daily", "weekly", "monthly"),
+        ),
+        "retention_days": Key("days", "Has no effect: `spec.events` of a StorageComponent says it.", 1, 36_525),
     },
     "artifacts": {
         "compression_threshold_bytes": Key("number of bytes", "Contents above this many bytes are compressed."),
     },
 }
 """What only one store understands, beside ``backend``."""
+
+_EXACT: Final = "memory and sqlite compare every vector, and have no index"
+_PARTITIONS: Final = "{}, which the operator keeps, in spec.events.{} of the StorageComponent of kind Events"
 
 ALIASES: Final[Mapping[str, tuple[str, float | None]]] = {
     "storage.backend_type": ("storage.backend", None),
@@ -192,6 +202,23 @@ class Target:
 _RANKS: Final = {"all": -2, "memory": -1}
 _ANYTHING: Final = Key("text")
 _OPTION_PARTS: Final = 4
+
+
+def without_effect(store: str, name: str, backend: str) -> str | None:
+    """Say why an option does nothing on a backend, and where what it says belongs; None for one that does.
+
+    >>> without_effect("vectors", "hnsw_m", "sqlite")
+    'memory and sqlite compare every vector, and have no index'
+    """
+    if store == "vectors" and backend != "postgres":
+        return _EXACT
+    if store == "events" and backend != "postgres":
+        return "memory and sqlite have no partitions, and keep events until they are erased"
+    if store == "events" and name == "partition_strategy":
+        return _PARTITIONS.format("partitions are the database's", "interval")
+    if store == "events" and name == "retention_days":
+        return _PARTITIONS.format("old events go with the database's partitions", "dropAfter")
+    return None
 
 
 def stores_of(word: str) -> tuple[str, ...]:

@@ -8,9 +8,10 @@ with the maintenance role, which owns the tables and sees all rows. They never c
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator
-from dataclasses import dataclass, field
-from typing import Final, Literal
+import json
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
 
 from storage_sql.effects import Effect, Query, Rows, Sleep, SqlFailure
 from storage_sql.renderer import ident, literal, render
@@ -37,6 +38,7 @@ __all__ = [
     "names_of",
     "observe",
     "plan_index",
+    "settled",
 ]
 
 Metric = Literal["cosine", "l2", "inner_product"]
@@ -55,6 +57,7 @@ _BUILDS: Final = ((384, 16, 64), (768, 16, 128), (DIMENSION_MAX, 24, 256))
 _LISTS_FROM: Final = 100_000
 _ROWS_A_LIST: Final = 500
 _RETRIED: Final = frozenset({"55P03", "40P01", "57014"})
+_SPELLED: Final[dict[str, Metric]] = {"Cosine": "cosine", "L2": "l2", "InnerProduct": "inner_product"}
 _OPERATOR_CLASSES: Final[dict[Metric, str]] = {"cosine": "cosine_ops", "l2": "l2_ops", "inner_product": "ip_ops"}
 
 
@@ -80,15 +83,21 @@ class ObservedVectors:
     indexes: tuple[Index, ...] = ()
     leaf_indexes: int = 0
     """Partial indexes of all tenants on the leaf."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """What the cluster's StorageComponent of vectors says."""
+    extensions: frozenset[str] = frozenset()
+    """The extensions that are installed."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexOptions:
-    """What index is wanted and how patiently it is built. None takes the default of the dimension."""
+    """What index is wanted and how patiently it is built. None takes what the cluster says, else the dimension's default."""
 
-    metric: Metric = "cosine"
-    method: Method | None = "hnsw"
-    """None wants no index at all."""
+    metric: Metric | None = None
+    """None takes the cluster's, or cosine."""
+    method: Method | Literal["auto"] | None = "auto"
+    """``auto`` takes the cluster's, else VectorChord's ``vchordrq`` where that extension is installed, else ``hnsw``; None
+    wants no index at all."""
     exact_scan_threshold: int | None = None
     """From how many rows on there is one."""
     m: int | None = None
@@ -180,11 +189,12 @@ def plan_index(
         for index in observed.indexes
         if not index.valid and not index.building
     ]
-    threshold = options.exact_scan_threshold
+    chosen = settled(options, dimension, observed)
+    metric, method, threshold = chosen.metric or "cosine", chosen.method, chosen.exact_scan_threshold
     if threshold is None:
         threshold = exact_scan_threshold(dimension)
     good = {index.name for index in observed.indexes if index.valid or index.building}
-    wanted = None if options.method is None else index_name(tenant, dimension, options.metric, options.method)
+    wanted = None if method is None or method == "auto" else index_name(tenant, dimension, metric, method)
     if observed.leaf is None:
         return (), (f"there is no table of {dimension} dimensions",)
     if wanted is None:
@@ -202,8 +212,30 @@ def plan_index(
         return tuple(actions), (
             f"leaf {observed.leaf} has {observed.leaf_indexes} indexes already: searches stay exact",
         )
-    assert options.method is not None  # noqa: S101 - there is a wanted name
-    return (*actions, BuildIndex(wanted, options.metric, options.method)), ()
+    assert method is not None and method != "auto"  # noqa: S101, PT018 - there is a wanted name
+    return (*actions, BuildIndex(wanted, metric, method)), ()
+
+
+def settled(options: IndexOptions, dimension: int, observed: ObservedVectors) -> IndexOptions:
+    """Return options in which the cluster, and the extensions that it has, have answered what was left open.
+
+    >>> settled(IndexOptions(), 384, ObservedVectors(0, None, extensions=frozenset({"vector", "vchord"}))).method
+    'vchordrq'
+    """
+    said = observed.parameters
+    own = said.get("dimensions", {}).get(str(dimension), {})
+    method = options.method
+    if method == "auto":
+        usual: Method = "vchordrq" if "vchord" in observed.extensions else "hnsw"
+        method = said.get("index_method", usual)
+    return replace(
+        options,
+        metric=options.metric or _SPELLED.get(said.get("metric", ""), "cosine"),
+        method=method,
+        exact_scan_threshold=_first(options.exact_scan_threshold, own.get("exact_scan_threshold")),
+        m=_first(options.m, own.get("m")),
+        ef_construction=_first(options.ef_construction, own.get("ef_construction") if options.m is None else None),
+    )
 
 
 def maintain_index(
@@ -218,8 +250,8 @@ def maintain_index(
         raise ValueError("the tenant must be 3 to 255 of a-z, 0-9 and -")
     if not 1 <= dimension <= DIMENSION_MAX:
         raise ValueError(f"the dimension must be from 1 to {DIMENSION_MAX}")
-    chosen = options or IndexOptions()
     observed = yield from observe(schema, tenant, dimension)
+    chosen = settled(options or IndexOptions(), dimension, observed)
     actions, notes = plan_index(tenant, dimension, observed, chosen)
     for action in actions:
         if isinstance(action, DropIndex):
@@ -257,6 +289,9 @@ def observe(schema: str, tenant: str, dimension: int) -> Generator[Effect, Rows,
         tenant=literal(tenant),
     )
     ((rows,),) = yield Query(count)
+    told = render("SELECT parameters::text FROM {{ schema }}.components WHERE store = 'vectors'", schema=ident(schema))
+    parameters = yield Query(told)
+    installed = yield Query("SELECT extname FROM pg_catalog.pg_extension")
     indexes = yield Query(
         """SELECT c.relname, m.amname, i.indisvalid AND i.indisready,
                   EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index AS p WHERE p.index_relid = c.oid)
@@ -267,7 +302,14 @@ def observe(schema: str, tenant: str, dimension: int) -> Generator[Effect, Rows,
             WHERE c.relname = ANY (%s) ORDER BY 1""",
         (schema, sorted(names_of(tenant, dimension))),
     )
-    return ObservedVectors(int(rows), str(leaf), tuple(Index(*row) for row in indexes), int(leaf_indexes))
+    return ObservedVectors(
+        int(rows),
+        str(leaf),
+        tuple(Index(*row) for row in indexes),
+        int(leaf_indexes),
+        json.loads(parameters[0][0]) if parameters else {},
+        frozenset(name for (name,) in installed),
+    )
 
 
 def create_statement(
@@ -308,6 +350,10 @@ def create_statement(
         probes=literal(str(max(10, lists // 20))),
         tenant=literal(tenant),
     )
+
+
+def _first(given: int | None, said: int | None) -> int | None:
+    return said if given is None else given
 
 
 def _build(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from storage_sql.vector_indexes import IndexOptions, IndexReport
 from storagelib.blocking import AsyncBlocking
@@ -59,15 +61,19 @@ class AsyncAdministrationBackend(Protocol):
 class AsyncAdministration:
     """The verbs over all tenants, on one backend. On PostgreSQL they need the operator's login, not a tenant's."""
 
-    def __init__(self, backend: AsyncAdministrationBackend, blocking: AsyncBlocking) -> None:
-        """Take a backend and the threads it may run on; ``open`` makes both."""
+    def __init__(
+        self, backend: AsyncAdministrationBackend, blocking: AsyncBlocking, options: Mapping[str, Any] | None = None
+    ) -> None:
+        """Take a backend, the threads it may run on, and how indexes are built; ``open`` makes all of them."""
         self._backend = backend
         self._blocking = blocking
+        self._options = {} if options is None else options
 
     @classmethod
     async def open(cls, config: StoreConfig | None = None, *, url: str | None = None, schema: str = "llmspell") -> Self:
         """Open the administration of a PostgreSQL by the URI of the operator's login, or of a configuration's SQLite file.
 
+        Beside ``url`` a configuration says with ``hnsw_m`` and ``hnsw_ef_construction`` how ``vector_index`` builds.
         Raises ``PermissionDenied`` for a login that may not work as the maintenance role, ``MigrationError`` for a database
         without our schema, and ``InvalidInput`` for stores in memory, which have no outside.
         """
@@ -75,7 +81,8 @@ class AsyncAdministration:
         if url is not None:
             from storagelib._async.postgres.admin import AsyncPostgresAdministration  # noqa: PLC0415 - only what is used
 
-            return cls(await AsyncPostgresAdministration.open(url, schema), blocking)
+            options = None if config is None else config.options_of("vectors")
+            return cls(await AsyncPostgresAdministration.open(url, schema), blocking, options)
         if config is None or config.backend != "sqlite":
             raise InvalidInput(
                 "the administration cannot be opened",
@@ -120,13 +127,17 @@ class AsyncAdministration:
     ) -> IndexReport:
         """Tell which index one tenant's vectors want, and with ``dry_run=False`` build or drop it beside running traffic.
 
-        SQLite and memory scan exactly and want none.
+        What ``options`` leave open, ``m`` and ``ef_construction`` of the configuration say first, then the cluster's
+        StorageComponent, then the defaults of the dimension. SQLite and memory scan exactly and want none.
         """
         check_tenant_id(tenant_id)
         check_integer("dimension", dimension, least=1, most=DIMENSION_MAX)
         chosen = IndexOptions() if options is None else options
         if not isinstance(chosen, IndexOptions):
             raise InvalidInput("the argument cannot be used", ["options: must be IndexOptions"])
+        if chosen.m is None and chosen.ef_construction is None:
+            m, construction = self._options.get("hnsw_m"), self._options.get("hnsw_ef_construction")
+            chosen = replace(chosen, m=m, ef_construction=construction)
         return await self._backend.vector_index(tenant_id, dimension, chosen, check_flag("dry_run", dry_run))
 
     async def __aenter__(self) -> Self:

@@ -206,7 +206,8 @@ class AsyncTenant:
     @property
     def vectors(self) -> AsyncVectors:
         """Embeddings with text and metadata."""
-        return self._facade("vectors")  # type: ignore[no-any-return]
+        options = self._store.config.options_of("vectors")
+        return self._facade("vectors", options)  # type: ignore[no-any-return]
 
     @property
     def graph(self) -> AsyncGraph:

@@ -162,9 +162,11 @@ class AsyncVectors:
     metadata (see ``storagelib.filters``); ``scope`` one scope or several, ``scope_prefix`` all that begin alike.
     """
 
-    def __init__(self, backend: AsyncVectorsBackend) -> None:
-        """Take the tenant's backend."""
+    def __init__(self, backend: AsyncVectorsBackend, options: Mapping[str, object] | None = None) -> None:
+        """Take the tenant's backend, and the store's table of the configuration."""
         self._backend = backend
+        usual: Any = (options or {}).get("hnsw_ef_search")
+        self._ef_search: int | None = usual
 
     # Writing ---------------------------------------------------------------------------------
 
@@ -446,7 +448,7 @@ class AsyncVectors:
             _k(k),
             _metric(metric),
             _where(scope, scope_prefix, filter),
-            _ef_search(ef_search),
+            self._candidates(ef_search),
             check_flag("exact", exact),
             check_flag("include_embedding", include_embedding),
             check_flag("include_content", include_content),
@@ -477,7 +479,7 @@ class AsyncVectors:
             _k(k),
             _metric(metric),
             _where(scope, scope_prefix, filter),
-            _ef_search(ef_search),
+            self._candidates(ef_search),
             check_flag("exact", exact),
             check_flag("include_embedding", include_embedding),
             check_flag("include_content", include_content),
@@ -513,7 +515,7 @@ class AsyncVectors:
             depth,
             _metric(metric),
             _where(scope, scope_prefix, filter),
-            _ef_search(ef_search),
+            self._candidates(ef_search),
             embeddings=True,
         )
         (found,) = await self._backend.search(_directed(search))
@@ -555,7 +557,7 @@ class AsyncVectors:
             _depth(k, candidates, "candidates"),
             _metric(metric),
             _where(scope, scope_prefix, filter),
-            _ef_search(ef_search),
+            self._candidates(ef_search),
             check_flag("exact", exact),
             check_flag("include_embedding", include_embedding),
         )
@@ -577,7 +579,7 @@ class AsyncVectors:
         A neighbour as near as the last exact one counts as found, so that ties do not lower the recall.
         """
         count = check_integer("sample", sample, least=1, most=1_000)
-        size, most, candidates = _dimension(dimension), _k(k), _ef_search(ef_search)
+        size, most, candidates = _dimension(dimension), _k(k), self._candidates(ef_search)
         check_one_of("metric", metric, METRICS)
         queries = await self._backend.sample(size, count)
         if not len(queries):
@@ -592,6 +594,10 @@ class AsyncVectors:
         hits = sum(_hits(found, best) for found, best in zip(chosen, exact, strict=True))
         share = hits / wanted if wanted else 1.0
         return Recall(len(queries), most, share, (between - started) / len(queries), (ended - between) / len(queries))
+
+    def _candidates(self, asked: int | None) -> int | None:
+        """Return how many candidates an index keeps: what the call says, else the configuration, else the backend."""
+        return self._ef_search if asked is None else _ef_search(asked)
 
     async def _insert(self, batch: VectorBatch) -> int:
         new = _new(batch)
@@ -631,8 +637,8 @@ def _metric(metric: Metric) -> Metric:
     return metric
 
 
-def _ef_search(value: int | None) -> int | None:
-    return None if value is None else check_integer("ef_search", value, least=1, most=EF_SEARCH_MAX)
+def _ef_search(value: object) -> int:
+    return check_integer("ef_search", value, least=1, most=EF_SEARCH_MAX)
 
 
 def _share(name: str, value: object) -> float:

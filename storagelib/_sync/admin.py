@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from storage_sql.vector_indexes import IndexOptions, IndexReport
 from storagelib.blocking import Blocking
@@ -60,15 +62,19 @@ class AdministrationBackend(Protocol):
 class Administration:
     """The verbs over all tenants, on one backend. On PostgreSQL they need the operator's login, not a tenant's."""
 
-    def __init__(self, backend: AdministrationBackend, blocking: Blocking) -> None:
-        """Take a backend and the threads it may run on; ``open`` makes both."""
+    def __init__(
+        self, backend: AdministrationBackend, blocking: Blocking, options: Mapping[str, Any] | None = None
+    ) -> None:
+        """Take a backend, the threads it may run on, and how indexes are built; ``open`` makes all of them."""
         self._backend = backend
         self._blocking = blocking
+        self._options = {} if options is None else options
 
     @classmethod
     def open(cls, config: StoreConfig | None = None, *, url: str | None = None, schema: str = "llmspell") -> Self:
         """Open the administration of a PostgreSQL by the URI of the operator's login, or of a configuration's SQLite file.
 
+        Beside ``url`` a configuration says with ``hnsw_m`` and ``hnsw_ef_construction`` how ``vector_index`` builds.
         Raises ``PermissionDenied`` for a login that may not work as the maintenance role, ``MigrationError`` for a database
         without our schema, and ``InvalidInput`` for stores in memory, which have no outside.
         """
@@ -76,7 +82,8 @@ class Administration:
         if url is not None:
             from storagelib._sync.postgres.admin import PostgresAdministration  # noqa: PLC0415 - only what is used
 
-            return cls(PostgresAdministration.open(url, schema), blocking)
+            options = None if config is None else config.options_of("vectors")
+            return cls(PostgresAdministration.open(url, schema), blocking, options)
         if config is None or config.backend != "sqlite":
             raise InvalidInput(
                 "the administration cannot be opened",
@@ -121,13 +128,17 @@ class Administration:
     ) -> IndexReport:
         """Tell which index one tenant's vectors want, and with ``dry_run=False`` build or drop it beside running traffic.
 
-        SQLite and memory scan exactly and want none.
+        What ``options`` leave open, ``m`` and ``ef_construction`` of the configuration say first, then the cluster's
+        StorageComponent, then the defaults of the dimension. SQLite and memory scan exactly and want none.
         """
         check_tenant_id(tenant_id)
         check_integer("dimension", dimension, least=1, most=DIMENSION_MAX)
         chosen = IndexOptions() if options is None else options
         if not isinstance(chosen, IndexOptions):
             raise InvalidInput("the argument cannot be used", ["options: must be IndexOptions"])
+        if chosen.m is None and chosen.ef_construction is None:
+            m, construction = self._options.get("hnsw_m"), self._options.get("hnsw_ef_construction")
+            chosen = replace(chosen, m=m, ef_construction=construction)
         return self._backend.vector_index(tenant_id, dimension, chosen, check_flag("dry_run", dry_run))
 
     def __enter__(self) -> Self:

@@ -207,7 +207,8 @@ class Tenant:
     @property
     def vectors(self) -> Vectors:
         """Embeddings with text and metadata."""
-        return self._facade("vectors")  # type: ignore[no-any-return]
+        options = self._store.config.options_of("vectors")
+        return self._facade("vectors", options)  # type: ignore[no-any-return]
 
     @property
     def graph(self) -> Graph:

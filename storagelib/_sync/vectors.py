@@ -159,9 +159,11 @@ class Vectors:
     metadata (see ``storagelib.filters``); ``scope`` one scope or several, ``scope_prefix`` all that begin alike.
     """
 
-    def __init__(self, backend: VectorsBackend) -> None:
-        """Take the tenant's backend."""
+    def __init__(self, backend: VectorsBackend, options: Mapping[str, object] | None = None) -> None:
+        """Take the tenant's backend, and the store's table of the configuration."""
         self._backend = backend
+        usual: Any = (options or {}).get("hnsw_ef_search")
+        self._ef_search: int | None = usual
 
     # Writing ---------------------------------------------------------------------------------
 
@@ -441,7 +443,7 @@ class Vectors:
             _k(k),
             _metric(metric),
             _where(scope, scope_prefix, filter),
-            _ef_search(ef_search),
+            self._candidates(ef_search),
             check_flag("exact", exact),
             check_flag("include_embedding", include_embedding),
             check_flag("include_content", include_content),
@@ -472,7 +474,7 @@ class Vectors:
             _k(k),
             _metric(metric),
             _where(scope, scope_prefix, filter),
-            _ef_search(ef_search),
+            self._candidates(ef_search),
             check_flag("exact", exact),
             check_flag("include_embedding", include_embedding),
             check_flag("include_content", include_content),
@@ -508,7 +510,7 @@ class Vectors:
             depth,
             _metric(metric),
             _where(scope, scope_prefix, filter),
-            _ef_search(ef_search),
+            self._candidates(ef_search),
             embeddings=True,
         )
         (found,) = self._backend.search(_directed(search))
@@ -550,7 +552,7 @@ class Vectors:
             _depth(k, candidates, "candidates"),
             _metric(metric),
             _where(scope, scope_prefix, filter),
-            _ef_search(ef_search),
+            self._candidates(ef_search),
             check_flag("exact", exact),
             check_flag("include_embedding", include_embedding),
         )
@@ -572,7 +574,7 @@ class Vectors:
         A neighbour as near as the last exact one counts as found, so that ties do not lower the recall.
         """
         count = check_integer("sample", sample, least=1, most=1_000)
-        size, most, candidates = _dimension(dimension), _k(k), _ef_search(ef_search)
+        size, most, candidates = _dimension(dimension), _k(k), self._candidates(ef_search)
         check_one_of("metric", metric, METRICS)
         queries = self._backend.sample(size, count)
         if not len(queries):
@@ -587,6 +589,10 @@ class Vectors:
         hits = sum(_hits(found, best) for found, best in zip(chosen, exact, strict=True))
         share = hits / wanted if wanted else 1.0
         return Recall(len(queries), most, share, (between - started) / len(queries), (ended - between) / len(queries))
+
+    def _candidates(self, asked: int | None) -> int | None:
+        """Return how many candidates an index keeps: what the call says, else the configuration, else the backend."""
+        return self._ef_search if asked is None else _ef_search(asked)
 
     def _insert(self, batch: VectorBatch) -> int:
         new = _new(batch)
@@ -626,8 +632,8 @@ def _metric(metric: Metric) -> Metric:
     return metric
 
 
-def _ef_search(value: int | None) -> int | None:
-    return None if value is None else check_integer("ef_search", value, least=1, most=EF_SEARCH_MAX)
+def _ef_search(value: object) -> int:
+    return check_integer("ef_search", value, least=1, most=EF_SEARCH_MAX)
 
 
 def _share(name: str, value: object) -> float:

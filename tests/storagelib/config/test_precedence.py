@@ -174,7 +174,7 @@ def test_variables_are_read_by_kind() -> None:
             f"{prefix}MEMORY_MOST_BYTES": "1000",
             f"{prefix}MEMORY_BACKEND": "in_memory",
             f"{prefix}COMPONENTS_KV_BACKEND": "memory",
-            f"{prefix}COMPONENTS_EVENT_LOG_RETENTION_DAYS": "30",
+            f"{prefix}COMPONENTS_ARTIFACTS_COMPRESSION_THRESHOLD_BYTES": "30",
             f"{prefix}STATE_BACKEND": "sqlite",
             f"{prefix}DEFAULT_TENANT_ID": "",
         }
@@ -188,7 +188,7 @@ def test_variables_are_read_by_kind() -> None:
     assert [config.backend_of(store) for store in ("vectors", "kv", "agent_state", "hooks")] == [
         "memory", "memory", "sqlite", "postgres"
     ]  # fmt: skip
-    assert config.options_of("events") == {"retention_days": 30}
+    assert config.options_of("artifacts") == {"compression_threshold_bytes": 30}
     assert config.default_tenant_id is None
 
 

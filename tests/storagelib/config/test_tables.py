@@ -283,11 +283,12 @@ def test_two_databases_beside_each_other() -> None:
 
 def test_options_under_the_names_of_tables() -> None:
     """What was kept under a table of PostgreSQL belongs to the store."""
-    config = read(
-        f'[storage.postgres]\nurl = "{URL}"\n[storage.postgres.vector_embeddings]\nhnsw_m = 16\nhnsw_ef_construction = 128\n'
-        '[storage.postgres.event_log]\npartition_strategy = "monthly"\nretention_days = 365\n'
-        "[storage.postgres.artifacts]\ncompression_threshold_bytes = 1048576\n"
-    )
+    with pytest.warns(UserWarning, match="components.events.* has no effect"):
+        config = read(
+            f'[storage.postgres]\nurl = "{URL}"\n[storage.postgres.vector_embeddings]\nhnsw_m = 16\nhnsw_ef_construction = 128\n'
+            '[storage.postgres.event_log]\npartition_strategy = "monthly"\nretention_days = 365\n'
+            "[storage.postgres.artifacts]\ncompression_threshold_bytes = 1048576\n"
+        )
     assert config.options_of("vectors") == {"hnsw_m": 16, "hnsw_ef_construction": 128}
     assert config.options_of("events") == {"partition_strategy": "monthly", "retention_days": 365}
     assert config.options_of("artifacts") == {"compression_threshold_bytes": 1_048_576}

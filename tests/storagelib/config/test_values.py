@@ -165,14 +165,51 @@ def test_options_of_our_own_backends_are_known(store: str, options: dict[str, ob
     assert StoreConfig().options_of(store) == {}
 
 
+@pytest.mark.parametrize(
+    ("backend", "store", "name", "value", "reason"),
+    [
+        ("memory", "vectors", "hnsw_m", 16, "memory and sqlite compare every vector, and have no index"),
+        ("sqlite", "vectors", "hnsw_ef_search", 16, "memory and sqlite compare every vector, and have no index"),
+        ("sqlite", "events", "retention_days", 30, "memory and sqlite have no partitions"),
+        ("postgres", "events", "retention_days", 30, "spec.events.dropAfter of the StorageComponent"),
+        ("postgres", "events", "partition_strategy", "daily", "spec.events.interval of the StorageComponent"),
+    ],
+)
+def test_what_has_no_effect_is_told(backend: str, store: str, name: str, value: object, reason: str) -> None:
+    """With the reason, and where it belongs; the configuration holds nevertheless."""
+    credentials = Credentials.from_dsn("postgresql://ada:s3cret@db/app", tenant_id="acme")
+    postgres = PostgresConfig(credentials=credentials)
+    components = {store: ComponentConfig(options={name: value})}
+    with pytest.warns(UserWarning, match="has no effect") as told:
+        StoreConfig(backend=backend, postgres=postgres, components=components)
+    (said,) = told
+    assert str(said.message).startswith(f"components.{store}.{name} has no effect: ")
+    assert reason in str(said.message)
+    assert said.filename == __file__
+
+
+def test_what_has_an_effect_is_not_told() -> None:
+    """On PostgreSQL vectors have indexes; a registered backend may understand anything."""
+    credentials = Credentials.from_dsn("postgresql://ada:s3cret@db/app", tenant_id="acme")
+    options = {"hnsw_m": 16, "hnsw_ef_construction": 128, "hnsw_ef_search": 100}
+    StoreConfig(
+        backend="postgres",
+        postgres=PostgresConfig(credentials=credentials),
+        components={
+            "vectors": ComponentConfig(options=options),
+            "events": ComponentConfig(backend="theirs", options={"retention_days": 3}),
+        },
+    )
+
+
 def test_a_configuration_cannot_be_changed() -> None:
     """Neither fields nor tables of it, nor by changing what it was made of."""
-    options: dict[str, object] = {"hnsw_m": 16}
-    components = {"vectors": ComponentConfig(options=options)}
+    options: dict[str, object] = {"compression_threshold_bytes": 16}
+    components = {"artifacts": ComponentConfig(options=options)}
     config = StoreConfig(components=components)
-    options["hnsw_m"] = 0
+    options["compression_threshold_bytes"] = 0
     components["kv"] = ComponentConfig(backend="memory")
-    assert config.options_of("vectors") == {"hnsw_m": 16}
+    assert config.options_of("artifacts") == {"compression_threshold_bytes": 16}
     assert config.backend_of("kv") == "sqlite"
     for part in (config, config.sqlite, config.memory, ComponentConfig()):
         field = dataclasses.fields(part)[0].name

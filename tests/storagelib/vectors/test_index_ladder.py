@@ -18,8 +18,9 @@ from storage_sql import vector_indexes
 from storage_sql.effects import Query, SqlFailure
 from storage_sql.renderer import ident
 from storage_sql.vector_indexes import BuildIndex, DropIndex, IndexOptions, IndexReport
+from storagelib import Administration
 from storagelib._sync.store import Store
-from storagelib.config import PostgresConfig, StoreConfig
+from storagelib.config import ComponentConfig, PostgresConfig, StoreConfig
 from storagelib.credentials import Credentials
 from tests.plugins.installation import Installation, drive_on
 from tests.plugins.tenants import ALL_STORES, connect, grant_stores, make_tenant
@@ -361,8 +362,56 @@ def test_the_cluster_says_how_many_candidates_a_search_keeps(
         assert candidates(vectors) == "77"
         assert candidates(vectors, k=60) == "120"
         assert candidates(vectors, ef_search=33) == "33"
+        vectors._ef_search = 55
+        assert candidates(vectors) == "55"
+        assert candidates(vectors, ef_search=33) == "33"
         assert vectors.stats(SIZE).exact_scan_threshold == 1234
         assert vectors.stats(8).exact_scan_threshold == 7_000
+    finally:
+        vectors._ef_search = None
+        told(installation, "{}")
+
+
+def test_the_configuration_says_how_many_candidates_a_search_keeps(installation: Installation, dsn: str) -> None:
+    """Where a call says nothing."""
+    credentials = Credentials.from_dsn(dsn, tenant_id="acme", schema=installation.schema)
+    components = {"vectors": ComponentConfig(options={"hnsw_ef_search": 55})}
+    config = StoreConfig(backend="postgres", postgres=PostgresConfig(credentials=credentials), components=components)
+    with Store.open(config) as store:
+        assert store.for_tenant("acme").vectors._ef_search == 55
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_index_is_built_as_the_configuration_or_the_cluster_says(
+    installation: Installation, vectors: Any, dsn: str, named: bool
+) -> None:
+    """Links and candidates: of the configuration, else of the cluster; and the cluster's threshold and metric."""
+    del vectors
+    told(
+        installation,
+        '{"metric": "InnerProduct", "dimensions": {"24": {"m": 5, "ef_construction": 50, "exact_scan_threshold": 100}}}',
+    )
+    credentials = Credentials.from_dsn(dsn, tenant_id="acme", schema=installation.schema)
+    options = {"hnsw_m": 7, "hnsw_ef_construction": 70} if named else {}
+    config = StoreConfig(
+        backend="postgres",
+        postgres=PostgresConfig(credentials=credentials),
+        components={"vectors": ComponentConfig(options=options)},
+    )
+    try:
+        with Administration.open(config, url=installation.operator_dsn, schema=installation.schema) as administration:
+            planned = administration.vector_index("acme", SIZE)
+            report = administration.vector_index("acme", SIZE, dry_run=False)
+        assert planned.actions == report.actions
+        (action,) = report.actions
+        assert isinstance(action, BuildIndex)
+        assert (action.metric, action.method) == ("inner_product", "hnsw")
+        with installation.connect(installation.names.maintenance) as maintenance:
+            (found,) = maintenance.execute(
+                "SELECT reloptions FROM pg_class WHERE relname = %s", (action.name,)
+            ).fetchall()
+            maintenance.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(installation.schema, action.name)))
+        assert set(found[0]) == ({"m=7", "ef_construction=70"} if named else {"m=5", "ef_construction=50"})
     finally:
         told(installation, "{}")
 

@@ -139,3 +139,41 @@ def test_vectorchord_keeps_its_probes_with_the_index() -> None:
     )
     assert "WITH" not in small
     assert "WITH (options = 'build.internal.lists = [2000]', probes = '100')" in large
+
+
+def test_what_is_left_open_the_cluster_says() -> None:
+    """Metric, method, threshold, links and candidates; what a caller gives goes before."""
+    said = {
+        "metric": "L2",
+        "index_method": "vchordrq",
+        "dimensions": {"384": {"m": 9, "ef_construction": 99, "exact_scan_threshold": 10}},
+    }
+    observed = ObservedVectors(11, LEAF, parameters=said)
+    actions, _ = vector_indexes.plan_index(TENANT, 384, observed, IndexOptions())
+    name = vector_indexes.index_name(TENANT, 384, "l2", "vchordrq")
+    assert actions == (BuildIndex(name, "l2", "vchordrq"),)
+    found = vector_indexes.settled(IndexOptions(), 384, observed)
+    assert (found.m, found.ef_construction, found.exact_scan_threshold) == (9, 99, 10)
+    own = IndexOptions(metric="cosine", method="hnsw", exact_scan_threshold=5, m=7)
+    assert vector_indexes.settled(own, 384, observed) == own
+    assert vector_indexes.settled(IndexOptions(), 768, observed).m is None
+    closed = ObservedVectors(10_000, LEAF, parameters={"index_method": None})
+    assert vector_indexes.plan_index(TENANT, 384, closed, IndexOptions()) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("extensions", "said", "expected"),
+    [
+        ({"vector"}, {}, "hnsw"),
+        ({"vector", "vchord"}, {}, "vchordrq"),
+        ({"vector", "vchord"}, {"index_method": "hnsw"}, "hnsw"),
+        ({"vector", "vchord"}, {"index_method": None}, None),
+    ],
+)
+def test_vectorchord_is_taken_where_it_is_installed(
+    extensions: set[str], said: dict[str, object], expected: str | None
+) -> None:
+    """As the server's extensions say; the cluster may say otherwise, and no method is an answer too."""
+    observed = ObservedVectors(10_000, LEAF, parameters=said, extensions=frozenset(extensions))
+    assert vector_indexes.settled(IndexOptions(), 384, observed).method == expected
+    assert vector_indexes.settled(IndexOptions(method="hnsw"), 384, observed).method == "hnsw"
