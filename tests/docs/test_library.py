@@ -97,6 +97,30 @@ def test_the_index_names_every_store_and_its_tables() -> None:
         assert (f"({store.name}.md)" in cells[0]) == page.exists(), store.name
 
 
+def verbs_of(kind: type) -> list[str]:
+    """Return the public verbs of a facade, in order of their names."""
+    return [name for name, found in inspect.getmembers(kind, callable) if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("store", [pytest.param(store, id=store.name) for store in STORES])
+def test_a_page_tells_of_every_verb(store: Any) -> None:
+    """Each verb of the store is named on its page, and the arguments that a table shows it with are its own."""
+    kind, page = owner(store.name, ""), REFERENCE / "stores" / f"{store.name}.md"
+    text = page.read_text(encoding="utf-8")
+    outside = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    named = {word for code in _CODE.findall(outside) for word in re.findall(r"\w+", code)}
+    assert not set(verbs_of(kind)) - named - set(re.findall(r"\.(\w+)\(", text))
+    shown = [code for cells in rows(page, "| verb |") for code in _CODE.findall(cells[0])]
+    for code in shown:
+        verb, _, given = code.partition("(")
+        of = kind if hasattr(kind, verb) else storagelib.Store
+        has = inspect.signature(getattr(of, verb.removeprefix("store."))).parameters
+        names = {re.split(r"\W", name)[0] for name in re.split(r",\s*\*?,?\s*|\s+or\s+", given.rstrip(")"))}
+        # An id is a vector's, or that of what the verb is about.
+        names -= {"", "id"} if any(name == "id" or name.endswith(("_id", "subject")) for name in has) else {""}
+        assert not names - set(has), code
+
+
 def absent() -> list[Any]:
     """Return each verb in the table of what is not there, and whether it raises."""
     table = rows(REFERENCE / "stores" / "index.md", "| what | returns None |")
