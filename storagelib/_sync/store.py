@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 import importlib
+import os
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from storage_sql.stores import STORES_BY_NAME
 from storagelib.backends import BUILT_IN, class_of, registered
 from storagelib.blocking import Blocking
 from storagelib.clocks import Clock, system_clock
 from storagelib.components.api_keys import Presented, VerifiedKey, granted, presented
+from storagelib.components.snapshots import SNAPSHOT_BYTES_MAX, Snapshot
 from storagelib.config import PostgresConfig, StoreConfig
 from storagelib.errors import InvalidInput, Unavailable
-from storagelib.limits import check_tenant_id, check_text
+from storagelib.limits import INTEGER_MAX, check_integer, check_tenant_id, check_text
 
 if TYPE_CHECKING:
     from storagelib._sync.agent_state import AgentState
@@ -111,6 +113,42 @@ class Store:
         asked = presented(token)
         return granted(None if asked is None else self._verify_over_all(asked), wanted)
 
+    def snapshot(self, target: str | os.PathLike[str] | IO[bytes], *, tenant_id: str | None = None) -> Snapshot:
+        """Write the stores that are in memory to a file, of one tenant or of all; return what was written.
+
+        A path is replaced at once when the disk has the whole file; a stream is only written to. Each tenant is written as it
+        is at one moment. Raises ``InvalidInput`` when no store is in memory, ``NotFound`` for a folder that is not there,
+        ``PermissionDenied``, and ``Unavailable`` for a disk that is full.
+        """
+        if tenant_id is not None:
+            self.config.check_tenant(tenant_id)
+        engine = self._in_memory()
+        from storagelib.memory.snapshot import write  # noqa: PLC0415 - only what is used is loaded
+
+        return self._blocking.work(write, engine, target, tenant_id)
+
+    def restore(
+        self,
+        source: str | os.PathLike[str] | IO[bytes],
+        *,
+        tenant_id: str | None = None,
+        most_bytes: int = SNAPSHOT_BYTES_MAX,
+    ) -> Snapshot:
+        """Put a snapshot in the place of what its tenants have in memory, or one tenant of it; return what was restored.
+
+        All of it or nothing: the tenants are as they were written, those that the file does not name stay as they are, and
+        handles and stores that are in use go on. Raises ``Corrupted`` for a damaged file, ``InvalidInput`` for one of another
+        kind, of a newer release or of more than ``most_bytes`` bytes, ``QuotaExceeded`` for a tenant that does not fit, and
+        ``NotFound`` for a file or tenant that is not there.
+        """
+        if tenant_id is not None:
+            self.config.check_tenant(tenant_id)
+        check_integer("most_bytes", most_bytes, least=1, most=INTEGER_MAX)
+        engine = self._in_memory()
+        from storagelib.memory.snapshot import restore  # noqa: PLC0415 - only what is used is loaded
+
+        return self._blocking.work(restore, engine, source, tenant_id, most_bytes, self.config.check_tenant)
+
     def backend(self, store: str, tenant_id: str) -> Any:
         """Return one tenant's backend of one store, as the facades use it."""
         name = self.config.backend_of(store)
@@ -126,6 +164,16 @@ class Store:
         else:
             made = registered(store, name)(tenant_id, self.config.options_of(store))
         return self._blocking.adapt(made)
+
+    def _in_memory(self) -> Any:
+        if self._closed:
+            raise Unavailable("the store is closed")
+        engine = self._engines.get("memory")
+        if engine is None:
+            raise InvalidInput(
+                "a snapshot is of what is in memory", ["backend: no store of this configuration is in memory"]
+            )
+        return engine
 
     def _verify_over_all(self, asked: Presented) -> VerifiedKey | None:
         name = self.config.backend_of("api_keys")

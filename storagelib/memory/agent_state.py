@@ -51,7 +51,7 @@ class MemoryAgentState(MemoryAgentThreads):
                 (new.agent_id,),
                 {
                     "agent_id": new.agent_id,
-                    "state_id": str(uuid7()) if old is None else old["state_id"],
+                    "state_id": uuid7() if old is None else old["state_id"],
                     "agent_type": new.agent_type,
                     "state_data": new.text,
                     "schema_version": new.schema_version,
@@ -214,7 +214,7 @@ class MemoryAgentState(MemoryAgentThreads):
             if self._states.get(new_id) is not None:
                 return False
             now = self._space.now()
-            changed: dict[str, Any] = {"agent_id": new_id, "state_id": str(uuid7())}
+            changed: dict[str, Any] = {"agent_id": new_id, "state_id": uuid7()}
             if not history:
                 changed |= {"data_version": 1, "created_at": now, "updated_at": now}
             self._states.put((new_id,), {**row, **changed})

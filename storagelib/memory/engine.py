@@ -12,11 +12,12 @@ from typing import Any, Final
 from storagelib.clocks import Clock, system_clock
 from storagelib.errors import QuotaExceeded, Unavailable
 
-__all__ = ["MemoryEngine", "MemorySpace", "Row", "Table"]
+__all__ = ["Key", "MemoryEngine", "MemorySpace", "Row", "Table", "row_size"]
 
 Row = Mapping[str, Any]
 """One row: the columns of the SQL table of the same name, tenant left out; JSON columns hold canonical text."""
 Key = tuple[Any, ...]
+"""The primary key of a row, tenant left out."""
 
 _ROW_BYTES: Final = 64
 _VALUE_BYTES: Final = 16
@@ -46,6 +47,14 @@ class MemorySpace:
                 self.tables[name] = Table(self)
             return self.tables[name]
 
+    def replace(self, tables: Mapping[str, dict[Key, Row]], used_bytes: int) -> None:
+        """Put these rows in the place of all; only where nothing can fail any more, because nothing takes it back."""
+        for name in {*self.tables, *tables}:
+            table = self.table(name)
+            table.rows = tables.get(name, {})
+            table.renewals += 1
+        self.used_bytes = 0 if self.most_bytes is None else used_bytes
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Keep every other thread out, and take every change back when the block raises."""
@@ -72,6 +81,8 @@ class Table:
 
     space: MemorySpace
     rows: dict[Key, Row] = field(default_factory=dict)
+    renewals: int = 0
+    """How often other rows took the place of all."""
 
     def get(self, *key: Any) -> Row | None:
         """Return the row with this key."""
@@ -82,7 +93,7 @@ class Table:
         before = self.rows.get(key)
         space = self.space
         if space.most_bytes is not None:
-            grown = space.used_bytes + _size(row) - (0 if before is None else _size(before))
+            grown = space.used_bytes + row_size(row) - (0 if before is None else row_size(before))
             if grown > space.most_bytes and grown > space.used_bytes:
                 raise QuotaExceeded(f"the memory of this tenant is full: {space.most_bytes} bytes")
             space.used_bytes = grown
@@ -96,7 +107,7 @@ class Table:
         if before is None:
             return False
         if self.space.most_bytes is not None:
-            self.space.used_bytes -= _size(before)
+            self.space.used_bytes -= row_size(before)
         if self.space.undo is not None:
             self.space.undo.append((self, key, before))
         return True
@@ -107,7 +118,9 @@ class Table:
         if row is not None:
             self.rows[key] = row
         if self.space.most_bytes is not None:
-            self.space.used_bytes += (0 if row is None else _size(row)) - (0 if current is None else _size(current))
+            self.space.used_bytes += (0 if row is None else row_size(row)) - (
+                0 if current is None else row_size(current)
+            )
 
     def ordered(self) -> list[tuple[Key, Row]]:
         """Return keys and rows in the order of the keys."""
@@ -130,6 +143,11 @@ class MemoryEngine:
                 self.spaces[tenant_id] = MemorySpace(tenant_id, self.clock, self.most_bytes)
             return self.spaces[tenant_id]
 
+    def tenants(self) -> list[str]:
+        """Return the tenants that were ever asked for, in order."""
+        with self.lock:
+            return sorted(self.spaces)
+
     def close(self) -> None:
         """Forget everything."""
         with self.lock:
@@ -139,7 +157,8 @@ class MemoryEngine:
             self.spaces.clear()
 
 
-def _size(row: Row) -> int:
+def row_size(row: Row) -> int:
+    """Return about how many bytes a row takes."""
     return _ROW_BYTES + sum(
         len(value) if isinstance(value, str | bytes) else getattr(value, "nbytes", _VALUE_BYTES)
         for value in row.values()

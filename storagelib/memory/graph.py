@@ -141,7 +141,8 @@ class MemoryGraph:
                 self._embeddings.delete(*key)
             if gone:
                 tick = self._tick(Note(actor, reason), self._next(), erased_hash(entity_id))
-                self._erasures.put((tick.at, uuid7()), _erasure(entity_id, len(gone), reason, tick.at))
+                row = _erasure(entity_id, len(gone), reason, tick.at)
+                self._erasures.put((tick.at, row["erasure_id"]), row)
             return len(gone)
 
     def entities(self, ids: list[UUID], moment: Moment) -> list[Entity]:
@@ -411,13 +412,13 @@ class _Index:
         self._table = table
         self._column = column
         self._keys: dict[Any, dict[Any, None]] = defaultdict(dict)
-        self._followed: tuple[int, Any] = (0, None)
+        self._followed: tuple[int, int, Any] = (0, 0, None)
 
     def put(self, row: Row) -> None:
         """Remember a row that is about to be put under a new key."""
         self._follow()
         self._keys[row[self._column]][_key(row)] = None
-        self._followed = (self._followed[0] + 1, _key(row))
+        self._followed = (self._table.renewals, self._followed[1] + 1, _key(row))
 
     def rows(self, value: Any) -> list[Row]:
         """Return the rows whose column has a value, in any order."""
@@ -428,7 +429,7 @@ class _Index:
     def _follow(self) -> None:
         """Read the whole table when others changed it: their number or the newest of them is another."""
         rows = self._table.rows
-        state = (len(rows), next(reversed(rows), None))
+        state = (self._table.renewals, len(rows), next(reversed(rows), None))
         if self._followed != state:
             self._keys.clear()
             for key, row in rows.items():
@@ -514,4 +515,4 @@ def _transaction(tx: int, at: datetime, said: Row | None) -> Transaction:
 
 def _erasure(entity_id: UUID, count: int, reason: str, at: datetime) -> Row:
     named = {"kind": "entity", "subject_hash": erased_hash(entity_id), "rows_erased": count}
-    return {**named, "erased_at": at, "reason": reason, "erased_by": "memory"}
+    return {**named, "erasure_id": uuid7(), "erased_at": at, "reason": reason, "erased_by": "memory"}

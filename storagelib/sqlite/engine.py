@@ -13,8 +13,8 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar
 
@@ -154,6 +154,19 @@ class SqliteEngine:
             raise _translated(error, self.path) from error
         self.give_back(connection)
         return result
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Lend a reader whose statements see one snapshot, for as long as the block takes."""
+        connection = self.reader()
+        try:
+            connection.execute("BEGIN")
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException as error:
+            connection.close()
+            raise _translated(error, self.path) from error
+        self.give_back(connection)
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:

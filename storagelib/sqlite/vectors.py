@@ -34,7 +34,7 @@ from storagelib.components.vectors import (
 from storagelib.limits import INTEGER_MAX
 from storagelib.sqlite.engine import SqliteStore, reads, reads_together, writes
 
-__all__ = ["SqliteVectors"]
+__all__ = ["SqliteVectors", "make_table"]
 
 _TABLE: Final = re.compile(r"vector_embeddings_([0-9]+)")
 # What a scan holds at once, so that a large table needs no memory of its size.
@@ -100,13 +100,13 @@ class SqliteVectors(SqliteStore):
     @writes
     def insert(self, database: Connection, new: NewVectors) -> None:
         """Write vectors with new ids, all or none."""
-        self._make(database, new.dimension)
+        make_table(database, new.dimension)
         self._write(database, _INSERT, new)
 
     @writes
     def upsert(self, database: Connection, new: NewVectors) -> int:
         """Write vectors, all or none; count the new ids."""
-        self._make(database, new.dimension)
+        make_table(database, new.dimension)
         known = self._run(database, _COUNT_IDS, new.dimension, ids=documents.encode(new.ids)).fetchone()[0]
         self._write(database, _UPSERT, new)
         return len(new.ids) - int(known)
@@ -262,11 +262,6 @@ class SqliteVectors(SqliteStore):
         matrix = _matrix([row for (row,) in rows], dimension)
         return matrix[matrix.any(axis=1)]
 
-    def _make(self, database: Connection, dimension: int) -> None:
-        if not _exists(database, dimension):
-            for statement in _CREATE:
-                database.execute(statement.format(table=_name(dimension), dimension=dimension))
-
     def _write(self, database: Connection, text: str, new: NewVectors) -> None:
         now, size, raw = self.engine.now(), 4 * new.dimension, memoryview(new.embeddings.tobytes())
         columns: Iterable[Sequence[Any]] = zip(
@@ -324,6 +319,13 @@ class SqliteVectors(SqliteStore):
 
 def _name(dimension: int) -> str:
     return f"vector_embeddings_{dimension}"
+
+
+def make_table(database: Connection, dimension: int) -> None:
+    """Make the table of a dimension, when it is not there."""
+    if not _exists(database, dimension):
+        for statement in _CREATE:
+            database.execute(statement.format(table=_name(dimension), dimension=dimension))
 
 
 def _exists(database: Connection, dimension: int) -> bool:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import AsyncIterator, Generator
+from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 import psycopg
 
 from storage_sql import migrations
 from storage_sql.effects import Connect, Effect, Query, Rows, Sleep, SqlFailure, drive_async
+from storage_sql.queries import load
 from storage_sql.renderer import Identifier, Literal, ident, literal, render, render_file
 from storage_sql.runner import Installation, RunOptions, discover, migrate_postgres, status_postgres
 from storage_sql.vector_indexes import IndexOptions, IndexReport, maintain_index, observe, plan_index
+from storagelib._async.postgres.database import AsyncLibraryConnection, AsyncTransaction
+from storagelib._async.postgres.rows import AsyncPostgresRows
+from storagelib._postgres import session
 from storagelib._postgres.faults import translated
 from storagelib.blocking import async_sleep
 from storagelib.components.administration import SchemaStatus, StoreStatistics, totals
@@ -22,6 +27,8 @@ __all__ = ["AsyncPostgresAdministration"]
 
 Result = TypeVar("Result")
 
+_VECTOR: Final = "SELECT pg_catalog.to_regtype(pg_catalog.quote_ident(%s) || '.vector')::oid::int8"
+_TRANSFER: Final = load("transfer")
 _MEASURE: Final = """SELECT t.tenant_id, count(*), COALESCE(sum(
     {% for column in columns %}COALESCE(pg_column_size(t.{{ column }}), 0){% if not loop.last %} + {% endif %}{% endfor %}), 0)::bigint
   FROM {{ schema }}.{{ table }} AS t {% if one %}WHERE t.tenant_id = {{ tenant }}{% endif %} GROUP BY t.tenant_id"""
@@ -37,16 +44,17 @@ _PURGE: Final = """WITH dead AS (
 class AsyncPostgresAdministration:
     """See ``AsyncAdministrationBackend``."""
 
-    def __init__(self, connection: psycopg.AsyncConnection[Any], schema: str) -> None:
+    def __init__(self, connection: AsyncLibraryConnection, schema: str) -> None:
         """Take a connection in autocommit mode; ``open`` makes one."""
         self._connection = connection
         self._schema = schema
+        self._has_session = False
 
     @classmethod
     async def open(cls, url: str, schema: str) -> AsyncPostgresAdministration:
         """Connect, and find the installation; raises ``MigrationError`` where there is none."""
         try:
-            connection = await psycopg.AsyncConnection.connect(url, autocommit=True, prepare_threshold=None)
+            connection = await AsyncLibraryConnection.connect(url, autocommit=True, prepare_threshold=None)
         except psycopg.Error as error:
             raise translated(error, sent=False) from error
         opened = cls(connection, schema)
@@ -109,6 +117,32 @@ class AsyncPostgresAdministration:
         finally:
             await self._rows("RESET ROLE")
 
+    @asynccontextmanager
+    async def rows(self, tenant_id: str) -> AsyncIterator[AsyncPostgresRows]:
+        """Give every row of one tenant, to be read as they are at one moment, or written; all or nothing.
+
+        The transaction is the maintenance role's, and commits when the block ends well.
+        """
+        installation = await self._installation()
+        if not self._has_session:
+            ((vector,),) = await self._rows(_VECTOR, installation.extensions)
+            known = session.Installation(self._schema, installation.extensions, {"vector": vector})
+            self._connection.session = session.Session(self._connection, known, prepares=True, pipelines=True)
+            self._has_session = True
+        transaction = AsyncTransaction(self._connection, tenant_id, None)
+        names, become = installation.names, _TRANSFER["become"]
+        owner, maintenance = (become.variant(role=ident(role)) for role in (names.owner, names.maintenance))
+        try:
+            await transaction.run([(_TRANSFER["snapshot"], {}), (maintenance, {})])
+            yield AsyncPostgresRows(transaction, tenant_id, self._schema, (owner, maintenance))
+            await transaction.end(b"COMMIT")
+        except psycopg.Error as error:
+            await transaction.give_up()
+            raise translated(error) from error
+        except BaseException:
+            await transaction.give_up()
+            raise
+
     async def _installation(self) -> Installation:
         return await self._run(discover(self._schema))
 
@@ -147,9 +181,9 @@ class AsyncPostgresAdministration:
         except psycopg.Error as error:
             raise SqlFailure(error.sqlstate or "08006", str(error)) from error
 
-    async def _rows(self, text: str) -> list[tuple[Any, ...]]:
+    async def _rows(self, text: str, *values: object) -> list[tuple[Any, ...]]:
         try:
-            return await self._serve(Query(text))
+            return await self._serve(Query(text, values))
         except SqlFailure as failure:
             raise _fault(failure) from failure
 

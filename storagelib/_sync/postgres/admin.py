@@ -3,17 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import psycopg
 
 from storage_sql import migrations
 from storage_sql.effects import Connect, Effect, Query, Rows, Sleep, SqlFailure, drive
+from storage_sql.queries import load
 from storage_sql.renderer import Identifier, Literal, ident, literal, render, render_file
 from storage_sql.runner import Installation, RunOptions, discover, migrate_postgres, status_postgres
 from storage_sql.vector_indexes import IndexOptions, IndexReport, maintain_index, observe, plan_index
+from storagelib._postgres import session
 from storagelib._postgres.faults import translated
+from storagelib._sync.postgres.database import LibraryConnection, Transaction
+from storagelib._sync.postgres.rows import PostgresRows
 from storagelib.blocking import sleep
 from storagelib.components.administration import SchemaStatus, StoreStatistics, totals
 from storagelib.errors import MigrationError, StorageError, Unavailable
@@ -23,6 +28,8 @@ __all__ = ["PostgresAdministration"]
 
 Result = TypeVar("Result")
 
+_VECTOR: Final = "SELECT pg_catalog.to_regtype(pg_catalog.quote_ident(%s) || '.vector')::oid::int8"
+_TRANSFER: Final = load("transfer")
 _MEASURE: Final = """SELECT t.tenant_id, count(*), COALESCE(sum(
     {% for column in columns %}COALESCE(pg_column_size(t.{{ column }}), 0){% if not loop.last %} + {% endif %}{% endfor %}), 0)::bigint
   FROM {{ schema }}.{{ table }} AS t {% if one %}WHERE t.tenant_id = {{ tenant }}{% endif %} GROUP BY t.tenant_id"""
@@ -38,16 +45,17 @@ _PURGE: Final = """WITH dead AS (
 class PostgresAdministration:
     """See ``AdministrationBackend``."""
 
-    def __init__(self, connection: psycopg.Connection[Any], schema: str) -> None:
+    def __init__(self, connection: LibraryConnection, schema: str) -> None:
         """Take a connection in autocommit mode; ``open`` makes one."""
         self._connection = connection
         self._schema = schema
+        self._has_session = False
 
     @classmethod
     def open(cls, url: str, schema: str) -> PostgresAdministration:
         """Connect, and find the installation; raises ``MigrationError`` where there is none."""
         try:
-            connection = psycopg.Connection.connect(url, autocommit=True, prepare_threshold=None)
+            connection = LibraryConnection.connect(url, autocommit=True, prepare_threshold=None)
         except psycopg.Error as error:
             raise translated(error, sent=False) from error
         opened = cls(connection, schema)
@@ -110,6 +118,32 @@ class PostgresAdministration:
         finally:
             self._rows("RESET ROLE")
 
+    @contextmanager
+    def rows(self, tenant_id: str) -> Iterator[PostgresRows]:
+        """Give every row of one tenant, to be read as they are at one moment, or written; all or nothing.
+
+        The transaction is the maintenance role's, and commits when the block ends well.
+        """
+        installation = self._installation()
+        if not self._has_session:
+            ((vector,),) = self._rows(_VECTOR, installation.extensions)
+            known = session.Installation(self._schema, installation.extensions, {"vector": vector})
+            self._connection.session = session.Session(self._connection, known, prepares=True, pipelines=True)
+            self._has_session = True
+        transaction = Transaction(self._connection, tenant_id, None)
+        names, become = installation.names, _TRANSFER["become"]
+        owner, maintenance = (become.variant(role=ident(role)) for role in (names.owner, names.maintenance))
+        try:
+            transaction.run([(_TRANSFER["snapshot"], {}), (maintenance, {})])
+            yield PostgresRows(transaction, tenant_id, self._schema, (owner, maintenance))
+            transaction.end(b"COMMIT")
+        except psycopg.Error as error:
+            transaction.give_up()
+            raise translated(error) from error
+        except BaseException:
+            transaction.give_up()
+            raise
+
     def _installation(self) -> Installation:
         return self._run(discover(self._schema))
 
@@ -148,9 +182,9 @@ class PostgresAdministration:
         except psycopg.Error as error:
             raise SqlFailure(error.sqlstate or "08006", str(error)) from error
 
-    def _rows(self, text: str) -> list[tuple[Any, ...]]:
+    def _rows(self, text: str, *values: object) -> list[tuple[Any, ...]]:
         try:
-            return self._serve(Query(text))
+            return self._serve(Query(text, values))
         except SqlFailure as failure:
             raise _fault(failure) from failure
 
