@@ -63,7 +63,9 @@ _STATES: Final[dict[str, Callable[[psycopg.Error], StorageError]]] = {
     "53400": lambda error: QuotaExceeded(_quota(error)),
     "28000": lambda _error: PermissionDenied("the tenant cannot be entered: capability, suspension or isolation mode"),
     "28P01": lambda _error: PermissionDenied("the login or its password is wrong"),
-    "42501": lambda _error: PermissionDenied("this login may not do this: the tenant has no such store"),
+    "42501": lambda _error: PermissionDenied(
+        "this login may not do this: the tenant has no such store; spec.components of the Tenant names what it has"
+    ),
     "25006": lambda _error: Unavailable("the server only reads now (a standby, or a failover)"),
     "42P01": lambda _error: MigrationError("a table is missing: the schema is older than this library"),
     "42703": lambda _error: MigrationError("a column is missing: the schema is older than this library"),
@@ -106,9 +108,18 @@ def translated(error: BaseException, *, sent: bool = True) -> BaseException:
 
 def _without_state(error: psycopg.Error, outcome: Outcome) -> StorageError:
     text = str(error)
-    # libpq says why a login failed only in words.
-    if "password authentication failed" in text or "no pg_hba.conf entry" in text:
+    # libpq says why a login failed only in words; those of a pooler are others.
+    if any(
+        words in text
+        for words in ("password authentication failed", "SASL authentication failed", "no pg_hba.conf entry")
+    ):
         return PermissionDenied("the login or its password is wrong, or the server lets it in from elsewhere only")
+    if "is not permitted to log in" in text:
+        return PermissionDenied("the login may not log in: the tenant is suspended, or the login was retired")
+    if any(words in text for words in ("too many connections", "too many clients", "connection slots")):
+        return Unavailable("no connection is left: the tenant's quotas.connections, or the server's max_connections")
+    if 'database "' in text and "does not exist" in text:
+        return MigrationError("the server has no such database: is it another server?")
     if "certificate" in text or "SSL" in text:
         return Unavailable("the connection could not be secured: check sslmode and the certificates", outcome="nothing")
     return Unavailable("the server cannot be reached, or the connection broke", outcome=outcome)

@@ -1,0 +1,72 @@
+"""Why a server lets nobody in is told as what it is, at once, whatever twin asks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from storagelib import AsyncStore, Credentials, Store, StoreConfig
+from storagelib.errors import MigrationError, PermissionDenied, StorageError, Unavailable
+from tests.plugins.conformance import Tenants
+
+
+def refusal(credentials: Credentials) -> StorageError:
+    """Return the error with which both twins refuse to open a store."""
+    config = StoreConfig.from_credentials(credentials, pool_min=0)
+    with pytest.raises(StorageError) as blocking:
+        Store.open(config).for_tenant(credentials.tenant_id).kv.get("a")
+
+    async def opened() -> None:
+        async with await AsyncStore.open(config) as store:
+            await store.for_tenant(credentials.tenant_id).kv.get("a")
+
+    with pytest.raises(type(blocking.value)) as awaited:
+        asyncio.run(opened())
+    assert str(awaited.value) == str(blocking.value)
+    return blocking.value
+
+
+@contextlib.contextmanager
+def altered(tenants: Tenants, credentials: Credentials, change: str, back: str) -> Iterator[None]:
+    """Change a login for a while."""
+    role = sql.Identifier(credentials.user)
+    with tenants.installation.database.connect() as connection:
+        connection.execute(sql.SQL("ALTER ROLE {} " + change).format(role))
+    try:
+        yield
+    finally:
+        with tenants.installation.database.connect() as connection:
+            connection.execute(sql.SQL("ALTER ROLE {} " + back).format(role))
+
+
+def test_a_login_that_may_not_log_in(conformance_tenants: Tenants) -> None:
+    """As the operator leaves the login of a suspended tenant."""
+    own = conformance_tenants.of(conformance_tenants.new("role"))
+    with altered(conformance_tenants, own, "NOLOGIN", "LOGIN"):
+        found = refusal(own)
+    assert isinstance(found, PermissionDenied)
+    assert "suspended" in str(found)
+
+
+def test_a_quota_of_connections_that_is_used_up(conformance_tenants: Tenants) -> None:
+    """By another process of the tenant."""
+    own = conformance_tenants.of(conformance_tenants.new("role"))
+    with altered(conformance_tenants, own, "CONNECTION LIMIT 1", "CONNECTION LIMIT -1"), psycopg.connect(own.dsn):
+        found = refusal(own)
+    assert isinstance(found, Unavailable)
+    assert found.outcome == "nothing"
+    assert "quotas.connections" in str(found)
+
+
+def test_a_database_that_is_not_there(conformance_tenants: Tenants) -> None:
+    """Trying again does not help."""
+    own = conformance_tenants.of(conformance_tenants.new("role"))
+    found = refusal(dataclasses.replace(own, dbname="not_here"))
+    assert isinstance(found, MigrationError)
+    assert not found.retryable
