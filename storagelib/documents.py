@@ -4,20 +4,22 @@ A document is what ``json`` can say: ``None``, ``bool``, ``int``, ``float``, ``s
 PostgreSQL's ``jsonb`` keeps numbers as decimals, so three spellings are settled before anything is stored, on every
 backend: ``-0.0`` becomes ``0.0``, a whole float from 1e16 to 2**63 becomes the ``int`` it equals, and tuples become lists.
 Refused as ``InvalidInput``, with the path of the fault: NaN and infinities, whole numbers outside 64 bits, floats from 2**63
-on, keys that are not text, NUL characters, lone surrogates, nesting deeper than 100, other types.
+on, keys that are not text, NUL characters, lone surrogates, nesting deeper than 100, more than 5,000,000 values, other types.
+A list or object that stands in several places counts in each, so that a few small ones that hold each other are refused
+before they are written out.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from storagelib.errors import Corrupted, InvalidInput
 from storagelib.limits import DOCUMENT_BYTES_MAX, INTEGER_MAX, METADATA_BYTES_MAX
 
-__all__ = ["DEPTH_MAX", "Document", "Json", "check_document", "check_metadata", "decode", "encode"]
+__all__ = ["DEPTH_MAX", "VALUES_MAX", "Document", "Json", "check_document", "check_metadata", "decode", "encode"]
 
 Json = Any
 """None, bool, int, float, str, or lists and dicts of these."""
@@ -26,10 +28,19 @@ Document = Mapping[str, Json]
 
 DEPTH_MAX: Final = 100
 """Levels of lists and objects in one another."""
+VALUES_MAX: Final = 5_000_000
+"""Values of one document, those in its lists and objects counted each."""
+# What a value in a list takes at least as JSON: a digit and a comma.
+_VALUE_BYTES: Final = 2
+_PATH_SHOWN: Final = 200
+# Looking through a text of more characters takes longer than counting them first.
+_LONG_TEXT: Final = 10_000
 # From here on Python writes floats with an exponent and jsonb gives them back as whole numbers.
 _WHOLE_FROM: Final = 1e16
 _WHOLE_TO: Final = 2.0**63
 # Made once: json.dumps makes one for each call that wants other separators.
+# What json.loads comes to in the end: for a small document, looking for what else it could be takes most of the time.
+_SCAN: Final[Callable[[str, int], tuple[Json, int]]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
@@ -48,7 +59,7 @@ def check_metadata(metadata: object, name: str = "metadata") -> str:
 
 def check_document(value: object, name: str = "document", *, most: int = DOCUMENT_BYTES_MAX) -> str:
     """Return any JSON value as canonical text of at most ``most`` bytes; raises ``InvalidInput`` with the faulty path."""
-    text = encode(canonical(value, name))
+    text = encode(canonical(value, name, most=most))
     try:
         size = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError:
@@ -58,13 +69,22 @@ def check_document(value: object, name: str = "document", *, most: int = DOCUMEN
     return text
 
 
-def canonical(value: object, path: str = "document") -> Json:
-    """Return the settled form of a value, made of new lists and dicts."""
+def canonical(
+    value: object, path: str = "document", *, most: int = DOCUMENT_BYTES_MAX, values: int = VALUES_MAX
+) -> Json:
+    """Return the settled form of a value, made of new lists and dicts.
+
+    What has certainly more than ``most`` bytes as JSON, or more than ``values`` values, is refused on the way.
+    """
+    room = _Room(path, most, values)
     try:
-        return _settle(value, DEPTH_MAX)
+        settled = _settle(value, DEPTH_MAX, room)
     except _Unsettled:
         # Only now is the way to each value written down: it costs more than looking at them.
-        return _explain(value, path, 0)
+        room = _Room(path, most, values)
+        settled = _explain(value, path, 0, room)
+    room.check()
+    return settled
 
 
 def encode(value: Json) -> str:
@@ -75,6 +95,14 @@ def encode(value: Json) -> str:
 def decode(text: str | bytes) -> Json:
     """Return the value of JSON text that a backend kept; raises ``Corrupted`` when it is none (any more)."""
     try:
+        plain = text if type(text) is str else str(text, "utf-8")  # type: ignore[arg-type]
+        value, end = _SCAN(plain, 0)
+        if end == len(plain):
+            return value
+    except (ValueError, RecursionError, StopIteration):
+        pass
+    # What is not the plain case is read again by what knows the others, or says that it is none.
+    try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise Corrupted("a stored document is not JSON: the storage is damaged") from error
@@ -84,10 +112,38 @@ class _Unsettled(Exception):  # noqa: N818 - it only says that somebody has to l
     """Something in a document is rare, or cannot be kept."""
 
 
-def _settle(value: object, depth: int) -> Json:  # noqa: C901 - one function: a call more for each value is what it saves
+class _Room:
+    """How many values and characters of a document may still come."""
+
+    __slots__ = ("characters", "most", "most_values", "name", "values")
+
+    def __init__(self, name: str, most: int, values: int) -> None:
+        self.name = name
+        self.most = most
+        self.values = self.most_values = min(values, most // _VALUE_BYTES)
+        self.characters = most
+
+    def take(self, value: Mapping[Any, Any] | list[Any] | tuple[Any, ...]) -> None:
+        """Count what a list or object holds, before it is gone through."""
+        self.values -= len(value)
+        self.check()
+
+    def check(self) -> None:
+        """Raise ``InvalidInput`` when there is more than fits."""
+        if self.values < 0:
+            raise _fault(self.name, f"has more than {self.most_values} values")
+        if self.characters < 0:
+            raise _fault(self.name, f"has more than the {self.most} bytes as JSON that fit")
+
+
+def _settle(value: object, depth: int, room: _Room) -> Json:  # noqa: C901, PLR0912 - a call for each is what it saves
     """Settle what nearly every document is made of; whatever else there is raises."""
     kind = type(value)
     if kind is str:
+        size = len(value)  # type: ignore[arg-type]
+        room.characters -= size
+        if size > _LONG_TEXT:
+            room.check()
         if "\0" in value:  # type: ignore[operator]
             raise _Unsettled
         return value
@@ -104,16 +160,19 @@ def _settle(value: object, depth: int) -> Json:  # noqa: C901 - one function: a 
     if not depth:
         raise _Unsettled
     if kind is dict:
+        room.take(value)  # type: ignore[arg-type]
         for key in value:  # type: ignore[attr-defined]
             if type(key) is not str or "\0" in key:
                 raise _Unsettled
-        return {key: _settle(item, depth - 1) for key, item in value.items()}  # type: ignore[attr-defined]
-    if kind is list:
-        return [_settle(item, depth - 1) for item in value]  # type: ignore[attr-defined]
+            room.characters -= len(key)
+        return {key: _settle(item, depth - 1, room) for key, item in value.items()}  # type: ignore[attr-defined]
+    if kind is list or kind is tuple:
+        room.take(value)  # type: ignore[arg-type]
+        return [_settle(item, depth - 1, room) for item in value]  # type: ignore[attr-defined]
     raise _Unsettled
 
 
-def _explain(value: object, path: str, depth: int) -> Json:
+def _explain(value: object, path: str, depth: int, room: _Room) -> Json:
     """Settle any value, and say where the one is that cannot be kept."""
     match value:
         case None | bool():
@@ -121,6 +180,7 @@ def _explain(value: object, path: str, depth: int) -> Json:
         case str():
             if "\0" in value:
                 raise _fault(path, "holds a NUL character")
+            room.characters -= len(value)
             return str(value)
         case int():
             if not -INTEGER_MAX - 1 <= value <= INTEGER_MAX:
@@ -131,9 +191,13 @@ def _explain(value: object, path: str, depth: int) -> Json:
         case Mapping() | list() | tuple():
             if depth >= DEPTH_MAX:
                 raise _fault(path, f"is nested deeper than {DEPTH_MAX}")
+            room.take(value)
             if not isinstance(value, Mapping):
-                return [_explain(item, path, depth + 1) for item in value]
-            return {_key(key, path): _explain(item, f"{path}.{key}", depth + 1) for key, item in value.items()}
+                return [_explain(item, path, depth + 1, room) for item in value]
+            return {
+                _key(key, path, room): _explain(item, _inside(path, key), depth + 1, room)
+                for key, item in value.items()
+            }
         case _:
             raise _fault(path, f"is a {type(value).__name__}, which JSON cannot say")
 
@@ -149,13 +213,18 @@ def _number(value: float, path: str) -> int | float:
     return float(value) if value else 0.0
 
 
-def _key(key: object, path: str) -> str:
+def _inside(path: str, key: str) -> str:
+    return path if len(path) > _PATH_SHOWN else f"{path}.{key[:_PATH_SHOWN]}"
+
+
+def _key(key: object, path: str, room: _Room) -> str:
     if not isinstance(key, str):
         raise _fault(path, f"has a key that is a {type(key).__name__}, not text")
     if "\0" in key:
         raise _fault(path, "has a key that holds a NUL character")
+    room.characters -= len(key)
     return str(key)
 
 
 def _fault(path: str, fault: str) -> InvalidInput:
-    return InvalidInput("the argument cannot be used", [f"{path[:200]!a}: {fault}"])
+    return InvalidInput("the argument cannot be used", [f"{path[:_PATH_SHOWN]!a}: {fault}"])

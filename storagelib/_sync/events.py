@@ -425,40 +425,38 @@ def _start(position: int | None, time: datetime | None) -> Place:
 
 
 def _drafts(events: list[NewEvent]) -> list[Draft]:
-    checked: set[tuple[str, str]] = set()
-
-    def text(name: str, value: object, most: int = 255) -> str:
-        # Types, streams and languages come again and again within a batch.
-        if isinstance(value, str) and (name, value) in checked:
-            return value
-        fine = check_text(name, value, most=most, least=0 if name == "language" else 1)
-        checked.add((name, fine))
-        return fine
-
+    # Types, streams and languages come again and again within a batch: each one is checked once.
+    types, names, languages = set[str](), set[str](), set[str]()
     drafts: list[Draft] = []
     given: set[UUID] = set()
     size = 0
     for new in events:
         if not isinstance(new, NewEvent):
             raise InvalidInput("the argument cannot be used", ["events: must be NewEvent records"])
-        event_id = uuid7() if new.event_id is None else _id(new.event_id)
-        if new.event_id is not None and event_id in given:
-            raise InvalidInput("the argument cannot be used", [f"events: {event_id} stands there twice"])
-        given.add(event_id)
-        correlation = str(uuid7()) if new.correlation_id is None else text("correlation_id", new.correlation_id)
+        if new.event_id is None:
+            event_id = uuid7()
+        else:
+            event_id = _id(new.event_id)
+            if event_id in given:
+                raise InvalidInput("the argument cannot be used", [f"events: {event_id} stands there twice"])
+            given.add(event_id)
+        correlation = str(uuid7()) if new.correlation_id is None else new.correlation_id
+        if type(correlation) is not str or correlation not in names:
+            names.add(correlation := check_text("correlation_id", correlation))
         payload = check_document(new.payload, "payload")
         size += len(payload)
+        kind = new.event_type
+        if type(kind) is not str or kind not in types:
+            types.add(kind := check_text("event_type", kind))
+        stream = correlation if new.stream is None else new.stream
+        if type(stream) is not str or stream not in names:
+            names.add(stream := check_text("stream", stream))
+        language = new.language
+        if type(language) is not str or language not in languages:
+            languages.add(language := check_text("language", language, most=_LANGUAGE_MAX, least=0))
+        occurred_at = None if new.occurred_at is None else check_time("occurred_at", new.occurred_at)
         drafts.append(
-            Draft(
-                event_id,
-                new.event_id is not None,
-                text("event_type", new.event_type),
-                correlation if new.stream is None else text("stream", new.stream),
-                correlation,
-                None if new.occurred_at is None else check_time("occurred_at", new.occurred_at),
-                text("language", new.language, _LANGUAGE_MAX),
-                payload,
-            )
+            Draft(event_id, new.event_id is not None, kind, stream, correlation, occurred_at, language, payload)
         )
     if size > VALUE_BYTES_MAX:
         raise InvalidInput("the argument cannot be used", [f"events: payloads have {size} bytes, at most 256 MiB fit"])

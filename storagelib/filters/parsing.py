@@ -9,8 +9,10 @@ from typing import Any, Final, NamedTuple
 from storagelib.documents import Json, canonical
 from storagelib.errors import InvalidInput
 from storagelib.filters.tree import (
+    CHARACTERS_MAX,
     CONDITIONS_MAX,
     DEPTH_MAX,
+    FILTERS_MAX,
     LIST_MAX,
     PATH_KEYS_MAX,
     TEXT_MAX,
@@ -52,6 +54,10 @@ def parse(mapping: object) -> Filter:
     parsed = reading.filter(mapping, "filter", 0)
     if reading.conditions > CONDITIONS_MAX:
         reading.fault("filter", f"has more than {CONDITIONS_MAX} conditions")
+    if reading.filters > FILTERS_MAX:
+        reading.fault("filter", f"holds more than {FILTERS_MAX} filters")
+    if reading.characters > CHARACTERS_MAX:
+        reading.fault("filter", f"has more than {CHARACTERS_MAX} characters")
     if reading.values > VALUES_MAX:
         reading.fault("filter", f"compares with arrays and objects of more than {VALUES_MAX} values")
     if reading.faults:
@@ -71,7 +77,19 @@ class _Reading:
     def __init__(self) -> None:
         self.faults: list[str] = []
         self.conditions = 0
+        self.filters = 0
+        self.characters = 0
         self.values = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is refused already, so that the rest need not be read: small parts may stand in many places."""
+        return (
+            self.conditions > CONDITIONS_MAX
+            or self.filters > FILTERS_MAX
+            or self.characters > CHARACTERS_MAX
+            or self.values > VALUES_MAX
+        )
 
     def fault(self, where: str, what: str) -> None:
         if len(self.faults) < _FAULTS_MAX:
@@ -86,8 +104,9 @@ class _Reading:
             self.fault(where, f"is nested deeper than {DEPTH_MAX}")
             return _EVERYTHING
         parts: list[Filter] = []
+        self.filters += 1
         for key, value in mapping.items():
-            if self.conditions > CONDITIONS_MAX:
+            if self.is_full:
                 break
             if not isinstance(key, str):
                 self.fault(where, f"has a key that is {_kind(key)}, not text")
@@ -206,8 +225,10 @@ class _Reading:
         return Not(self.condition(place._replace(depth=place.depth + 1), operand))
 
     def value(self, operand: object, where: str) -> Json:
+        if self.is_full:
+            return None
         try:
-            found = canonical(operand, where)
+            found = canonical(operand, where, values=2 * VALUES_MAX)
         except InvalidInput as error:
             for fault in error.faults:
                 self.fault(where, fault.rpartition(": ")[2])
@@ -228,6 +249,7 @@ class _Reading:
                             self.texts(value[item], where)
 
     def text(self, text: str, where: str) -> None:
+        self.characters += len(text)
         if len(text) > TEXT_MAX:
             self.fault(where, f"has {len(text)} characters, at most {TEXT_MAX} fit")
         if "\0" in text:

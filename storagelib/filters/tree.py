@@ -31,6 +31,8 @@ DEPTH_MAX: Final = 16
 """How deep ``$and``, ``$or`` and ``$not`` may be nested."""
 CONDITIONS_MAX: Final = 256
 """Conditions of one filter."""
+FILTERS_MAX: Final = 768
+"""Filters within one filter, empty ones and those of ``$not`` among them."""
 LIST_MAX: Final = 1_000
 """Operands of one ``$in`` or ``$nin``."""
 VALUES_MAX: Final = 1_000
@@ -39,6 +41,8 @@ PATH_KEYS_MAX: Final = 16
 """Keys of one path."""
 TEXT_MAX: Final = 100_000
 """Characters of one operand, and of one key of a path."""
+CHARACTERS_MAX: Final = 16 << 20
+"""Characters of all operands and keys of one filter."""
 
 Path: TypeAlias = tuple[str, ...]
 """The keys that lead to a value, at least one."""

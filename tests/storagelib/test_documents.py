@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storagelib.documents import DEPTH_MAX, check_document, check_metadata, decode
+from storagelib.documents import DEPTH_MAX, VALUES_MAX, check_document, check_metadata, decode
 from storagelib.errors import InvalidInput
 from storagelib.limits import METADATA_BYTES_MAX
 
@@ -124,3 +125,46 @@ def test_metadata_is_an_object(metadata: Any) -> None:
     with pytest.raises(InvalidInput, match="object"):
         check_metadata(metadata)
     assert check_metadata(None) == check_metadata({}) == "{}"
+
+
+def shared(make: Callable[[Any], Any], levels: int) -> Any:
+    """Return a few lists or objects that hold each other, which written out are more than anybody has room for."""
+    value: Any = 0
+    for _ in range(levels):
+        value = make(value)
+    return {"a": value}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        shared(lambda value: [value] * 10, 90),
+        shared(lambda value: (value,) * 10, 90),
+        shared(lambda value: {str(number): value for number in range(10)}, 90),
+        shared(lambda value: MappingProxyType({"a": [value] * 10}), 45),
+        {"a": ["x" * 1_000_000] * 100_000},
+        {"a": [{"x" * 1_000_000: number} for number in range(3)] * 1_000},
+    ],
+    ids=["lists", "tuples", "objects", "mappings", "texts", "keys"],
+)
+def test_what_is_small_and_written_out_large_is_refused_on_the_way(value: Any) -> None:
+    """The bound of metadata is reached after at most half a million values, whatever there would be of them."""
+    with pytest.raises(InvalidInput, match=r"values|bytes as JSON"):
+        check_metadata(value)
+
+
+def test_a_document_has_up_to_five_million_values() -> None:
+    """One more is refused before any of them is looked at; a tuple counts as the list that it becomes."""
+    many = [0] * (VALUES_MAX + 1)
+    with pytest.raises(InvalidInput, match="document': has more than 5000000 values"):
+        check_document(many)
+    with pytest.raises(InvalidInput, match="has more than 5000000 values"):
+        check_document([0, tuple(many)])
+    assert check_document(many[:1000]) == "[" + ",".join("0" * 1000) + "]"
+
+
+def test_a_fault_is_told_shortly_however_long_the_way_to_it() -> None:
+    """Keys of a megabyte are not repeated."""
+    with pytest.raises(InvalidInput) as raised:
+        check_document({"k" * 1_000_000: {"l" * 1_000_000: object()}})
+    assert len(str(raised.value)) < 400

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from storagelib import filters
+from storagelib import Store, StoreConfig, filters
 from storagelib.errors import InvalidInput
 
 
@@ -155,3 +156,46 @@ def test_what_was_parsed_does_not_change_with_what_it_was_parsed_from() -> None:
 def test_the_rules_as_they_are_written(mapping: dict[str, Any], document: dict[str, Any], answer: bool) -> None:
     """The docstring's sentences, one by one."""
     assert filters.matches(filters.parse(mapping), document) is answer
+
+
+def _of_each_other(part: Any, levels: int) -> dict[str, Any]:
+    for _ in range(levels):
+        part = {"$and": [part] * 10}
+    return {"$and": [part]}
+
+
+_LISTS: list[Any] = [0]
+for _ in range(40):
+    _LISTS = [_LISTS] * 10
+
+
+@pytest.mark.parametrize(
+    ("mapping", "fault"),
+    [
+        pytest.param(_of_each_other({}, 9), "filter: holds more than 768 filters", id="empty"),
+        pytest.param(_of_each_other({"a": 1}, 9), "filter: has more than 256 conditions", id="conditions"),
+        pytest.param({"a": {"$in": [_LISTS] * 1000}}, "filter.a.$in[0]: has more than 2000 values", id="values"),
+        pytest.param({"a": {"$in": ["x" * 100_000] * 1000}}, "filter: has more than 16777216 characters", id="texts"),
+    ],
+)
+@pytest.mark.timeout(20)
+def test_parts_that_stand_in_many_places_are_counted_in_each(mapping: dict[str, Any], fault: str) -> None:
+    """What is small, and written out larger than anything could read, is refused at once."""
+    with pytest.raises(InvalidInput) as raised:
+        filters.parse(mapping)
+    assert fault in raised.value.faults
+
+
+def test_as_many_filters_as_fit_are_answered(tmp_path: Path) -> None:
+    """SQLite, whose expressions have at most 1,000 levels, answers the largest filter that is taken."""
+    widest: dict[str, Any] = {"a": 1}
+    for _ in range(3):
+        widest = {"$and": [{}] * 253 + [widest]}
+    deepest: dict[str, Any] = {"a": 1}
+    for _ in range(3):
+        deepest = {"$or": [{"$not": {"a": 2}}] * 84 + [deepest]}
+    with Store.open(StoreConfig.on_sqlite(tmp_path / "filters.db")) as store:
+        vectors = store.for_tenant("acme").vectors
+        vectors.insert("one", [1.0], metadata={"a": 1})
+        vectors.insert("two", [1.0], metadata={"a": 2})
+        assert [vectors.count(each, dimension=1) for each in (widest, deepest)] == [1, 1]
