@@ -135,12 +135,17 @@ def absent() -> list[Any]:
 @pytest.mark.parametrize(("name", "raises"), absent())
 def test_what_is_not_there_is_told_as_shown(name: str, raises: int) -> None:
     """None or ``NotFound``, as the table says of each verb."""
-    store_name, _, verb = name.partition(".")
-    place = ["agent"] if store_name not in ("graph", "hooks") else [str(uuid.uuid4())]
+    of, _, verb = name.partition(".")
+    place = ["agent"] if of not in ("graph", "hooks") else [str(uuid.uuid4())]
     place += ["report.md"] if verb == "latest" else []
-    options = {"dimension": 8} if store_name == "vectors" else {}
+    options = {"dimension": 8} if of == "vectors" else {}
     with storagelib.Store.open(storagelib.StoreConfig.in_memory()) as store:
-        called = functools.partial(getattr(getattr(store.for_tenant("acme"), store_name), verb), *place, **options)
+        tenant = store.for_tenant("acme")
+        if of == "EpisodicMemory":
+            asked: Any = storagelib.EpisodicMemory(tenant, lambda texts: [[1.0] * 8 for _ in texts], dimension=8)
+        else:
+            asked = storagelib.SemanticMemory(tenant) if of == "SemanticMemory" else getattr(tenant, of)
+        called = functools.partial(getattr(asked, verb), *place, **options)
         if raises:
             with pytest.raises(storagelib.NotFound):
                 called()
