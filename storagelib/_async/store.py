@@ -38,6 +38,16 @@ class AsyncStore:
     """Storage on the backends of a configuration. Open it once a process, and close it at the end.
 
     There is no call without a tenant: ``for_tenant`` gives the handle that has the eleven stores.
+
+    >>> import asyncio
+    >>> from storagelib import AsyncStore, StoreConfig
+    >>> async def example() -> None:
+    ...     async with await AsyncStore.open(StoreConfig.in_memory()) as store:
+    ...         acme, globex = store.for_tenant("acme"), store.for_tenant("globex")
+    ...         await acme.kv.set("greeting", b"hello")
+    ...         print(await acme.kv.get("greeting"), await globex.kv.get("greeting"))
+    >>> asyncio.run(example())
+    b'hello' None
     """
 
     def __init__(self, config: StoreConfig, *, provider: Provider | None = None, clock: Clock = system_clock) -> None:

@@ -160,6 +160,19 @@ class AsyncVectors:
     square are ``InvalidInput``, as is a query without a direction (all zero) under cosine; such stored vectors are never
     found by cosine. Searches return ``min(k, matching)`` matches, by distance and then id. ``filter`` is a condition on the
     metadata (see ``storagelib.filters``); ``scope`` one scope or several, ``scope_prefix`` all that begin alike.
+
+    >>> import asyncio
+    >>> from storagelib import AsyncStore, StoreConfig
+    >>> async def example() -> None:
+    ...     async with await AsyncStore.open(StoreConfig.in_memory()) as store:
+    ...         vectors = store.for_tenant("acme").vectors
+    ...         embeddings, texts = [[1.0, 0.0], [0.0, 1.0]], ["red apple", "blue sky"]
+    ...         await vectors.insert_many(["a", "b"], embeddings, contents=texts, metadata=[{"n": 1}, {"n": 2}])
+    ...         (near,) = await vectors.search([0.9, 0.1], k=1, filter={"n": {"$lt": 2}})
+    ...         (best, other) = await vectors.hybrid_search("sky", [0.5, 0.5], k=2)
+    ...         print(near.id, best.id, (await vectors.get("b", dimension=2)).content)
+    >>> asyncio.run(example())
+    a b blue sky
     """
 
     def __init__(self, backend: AsyncVectorsBackend, options: Mapping[str, object] | None = None) -> None:

@@ -39,6 +39,15 @@ class Store:
     """Storage on the backends of a configuration. Open it once a process, and close it at the end.
 
     There is no call without a tenant: ``for_tenant`` gives the handle that has the eleven stores.
+
+    >>> from storagelib import Store, StoreConfig
+    >>> def example() -> None:
+    ...     with Store.open(StoreConfig.in_memory()) as store:
+    ...         acme, globex = store.for_tenant("acme"), store.for_tenant("globex")
+    ...         acme.kv.set("greeting", b"hello")
+    ...         print(acme.kv.get("greeting"), globex.kv.get("greeting"))
+    >>> example()
+    b'hello' None
     """
 
     def __init__(self, config: StoreConfig, *, provider: Provider | None = None, clock: Clock = system_clock) -> None:

@@ -157,6 +157,18 @@ class Vectors:
     square are ``InvalidInput``, as is a query without a direction (all zero) under cosine; such stored vectors are never
     found by cosine. Searches return ``min(k, matching)`` matches, by distance and then id. ``filter`` is a condition on the
     metadata (see ``storagelib.filters``); ``scope`` one scope or several, ``scope_prefix`` all that begin alike.
+
+    >>> from storagelib import Store, StoreConfig
+    >>> def example() -> None:
+    ...     with Store.open(StoreConfig.in_memory()) as store:
+    ...         vectors = store.for_tenant("acme").vectors
+    ...         embeddings, texts = [[1.0, 0.0], [0.0, 1.0]], ["red apple", "blue sky"]
+    ...         vectors.insert_many(["a", "b"], embeddings, contents=texts, metadata=[{"n": 1}, {"n": 2}])
+    ...         (near,) = vectors.search([0.9, 0.1], k=1, filter={"n": {"$lt": 2}})
+    ...         (best, other) = vectors.hybrid_search("sky", [0.5, 0.5], k=2)
+    ...         print(near.id, best.id, (vectors.get("b", dimension=2)).content)
+    >>> example()
+    a b blue sky
     """
 
     def __init__(self, backend: VectorsBackend, options: Mapping[str, object] | None = None) -> None:
