@@ -2,9 +2,6 @@
 -- name: snapshot
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ
 
--- name: become
-SET LOCAL ROLE {{ role }}
-
 -- name: tables
 -- in: schema text
 SELECT c.relname::text

@@ -10,6 +10,7 @@ import psycopg
 
 from storage_sql import migrations
 from storage_sql.effects import Connect, Effect, Query, Rows, Sleep, SqlFailure, drive_async
+from storage_sql.queries import Query as Statement
 from storage_sql.queries import load
 from storage_sql.renderer import Identifier, Literal, ident, literal, render, render_file
 from storage_sql.runner import Installation, RunOptions, discover, migrate_postgres, status_postgres
@@ -28,7 +29,8 @@ __all__ = ["AsyncPostgresAdministration"]
 Result = TypeVar("Result")
 
 _VECTOR: Final = "SELECT pg_catalog.to_regtype(pg_catalog.quote_ident(%s) || '.vector')::oid::int8"
-_TRANSFER: Final = load("transfer")
+_SNAPSHOT: Final = load("transfer")["snapshot"]
+_BECOME: Final = Statement("transfer.become", "SET LOCAL ROLE {{ role }}", {})
 _MEASURE: Final = """SELECT t.tenant_id, count(*), COALESCE(sum(
     {% for column in columns %}COALESCE(pg_column_size(t.{{ column }}), 0){% if not loop.last %} + {% endif %}{% endfor %}), 0)::bigint
   FROM {{ schema }}.{{ table }} AS t {% if one %}WHERE t.tenant_id = {{ tenant }}{% endif %} GROUP BY t.tenant_id"""
@@ -130,10 +132,10 @@ class AsyncPostgresAdministration:
             self._connection.session = session.Session(self._connection, known, prepares=True, pipelines=True)
             self._has_session = True
         transaction = AsyncTransaction(self._connection, tenant_id, None)
-        names, become = installation.names, _TRANSFER["become"]
-        owner, maintenance = (become.variant(role=ident(role)) for role in (names.owner, names.maintenance))
+        names = installation.names
+        owner, maintenance = (_BECOME.variant(role=ident(role)) for role in (names.owner, names.maintenance))
         try:
-            await transaction.run([(_TRANSFER["snapshot"], {}), (maintenance, {})])
+            await transaction.run([(_SNAPSHOT, {}), (maintenance, {})])
             yield AsyncPostgresRows(transaction, tenant_id, self._schema, (owner, maintenance))
             await transaction.end(b"COMMIT")
         except psycopg.Error as error:
