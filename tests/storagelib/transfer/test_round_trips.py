@@ -11,13 +11,15 @@ import pytest_asyncio
 
 from storage_sql.stores import STORES
 from storage_sql.tables import tables
-from storagelib import AsyncStore, StoreConfig
+from storagelib import AsyncStore, Store, StoreConfig
 from storagelib._async.postgres.admin import AsyncPostgresAdministration
 from storagelib._async.postgres.database import AsyncDatabase
 from storagelib._async.postgres.rows import AsyncPostgresRows
+from storagelib._sync.postgres.admin import PostgresAdministration
 from storagelib.codec import Record, decode, encode
 from storagelib.conformance.subjects import SettableClock
 from storagelib.errors import AlreadyExists, Conflict, InvalidInput, PermissionDenied
+from storagelib.memory.rows import records
 from storagelib.transfer import PARENTS, in_order
 from tests.plugins.conformance import Tenants, opening_of
 from tests.storagelib.transfer.backends import InMemory, InPostgres, InSqlite
@@ -183,6 +185,24 @@ async def test_one_administration_moves_many(memory: AsyncStore, conformance_ten
                 assert [encode(record) async for record in rows.records()] == lines
     finally:
         await administration.close()
+
+
+def test_the_blocking_library_moves_the_same(conformance_tenants: Tenants) -> None:
+    """Read and written without an event loop."""
+    installation, name = conformance_tenants.installation, conformance_tenants.new("role")
+    with Store.open(StoreConfig.in_memory()) as store:
+        for number in range(1200):
+            store.for_tenant(name).kv.set(f"{number}", b"%d" % number, metadata={"n": number})
+            store.for_tenant(name).events.append("made", {"n": number}, stream=f"s{number % 3}")
+        lines = [encode(record) for record in records(store._engines["memory"].space(name))]
+    administration = PostgresAdministration.open(installation.operator_dsn, installation.schema)
+    try:
+        with administration.rows(name) as rows:
+            assert rows.write(map(decode, lines)) == len(lines) == 2404
+        with administration.rows(name) as rows:
+            assert [encode(record) for record in rows.records()] == lines
+    finally:
+        administration.close()
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "postgres"])

@@ -10,6 +10,9 @@ import io
 import json
 import os
 import random
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -401,6 +404,36 @@ async def test_what_cannot_be_written_leaves_the_old_file(
     with pytest.raises(Unavailable):
         await store.snapshot("/dev/null/a")
     assert names_in(tmp_path) == [path.name]
+
+
+PROGRAM = """
+import sys
+from storagelib import Store, StoreConfig
+with Store.open(StoreConfig.in_memory()) as store:
+    kv = store.for_tenant("acme").kv
+    for number in range(1, 1_000_000):
+        kv.set_many({f"{each}": b"%d " % number * 500 for each in range(200)})
+        store.snapshot(sys.argv[1])
+        print(number, flush=True)
+"""
+
+
+@pytest.mark.parametrize("after", [1, 2, 5])
+def test_a_process_that_is_killed_leaves_a_whole_file(tmp_path: Path, after: int) -> None:
+    """Of the last snapshot that was told, or of the one after it."""
+    path = tmp_path / "a"
+    with subprocess.Popen([sys.executable, "-c", PROGRAM, path], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        told = 0
+        for _ in range(after):
+            told = int(process.stdout.readline())
+        process.send_signal(signal.SIGKILL)
+    with Store.open(StoreConfig.in_memory()) as opened:
+        assert opened.restore(path).records == 200
+        values = {opened.for_tenant("acme").kv.get(f"{each}") for each in range(200)}
+    (value,) = values
+    assert value is not None
+    assert int(value.split()[0]) >= told
 
 
 class Full(io.RawIOBase):
