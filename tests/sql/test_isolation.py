@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -161,6 +162,50 @@ def test_enforced_quota_refuses_writes_and_allows_deletes(installation: Installa
         session.execute(INSERT, ("bob-co", "again", "fits"))
 
 
+def test_login_bound_while_its_tenant_is_suspended_is_closed(installation: Installation) -> None:
+    """Of a binding and a suspension at once each sees the other, whichever is first to begin."""
+    make_tenant(installation, "raced")
+    owner = installation.names.owner
+    bind = "INSERT INTO llmspell.tenant_logins (login, tenant, slot) VALUES ('raced-b', 'raced', 'b')"
+    suspend = "UPDATE llmspell.tenants SET suspended = true WHERE tenant = 'raced'"
+    reopen = "UPDATE llmspell.tenants SET suspended = false WHERE tenant = 'raced'"
+    unbind = "DELETE FROM llmspell.tenant_logins WHERE login = 'raced-b'"
+    for first, second in ((bind, suspend), (suspend, bind)):
+        with installation.connect(owner) as one, installation.connect(owner) as other:
+            with ThreadPoolExecutor(1) as pool:
+                with one.transaction():
+                    one.execute(first.encode())
+                    waiting = pool.submit(other.execute, second.encode())
+                    # It waits for the first transaction: otherwise it would have missed it.
+                    with pytest.raises(TimeoutError):
+                        waiting.result(0.3)
+                waiting.result(30)
+            rows = one.execute(
+                "SELECT slot, tenant_open FROM llmspell.tenant_logins WHERE tenant = 'raced' ORDER BY slot"
+            )
+            assert rows.fetchall() == [("a", False), ("b", False)]
+            one.execute(reopen.encode())
+            rows = one.execute(
+                "SELECT slot, tenant_open FROM llmspell.tenant_logins WHERE tenant = 'raced' ORDER BY slot"
+            )
+            assert rows.fetchall() == [("a", True), ("b", True)]
+            one.execute(unbind.encode())
+
+
+def test_what_a_login_knows_of_its_tenant_is_not_written_by_hand(installation: Installation) -> None:
+    """Whoever opens a login of a suspended tenant, even as a replica, has changed nothing."""
+    dsn = make_tenant(installation, "shut")
+    owner_runs(installation, "UPDATE llmspell.tenants SET suspended = true WHERE tenant = %s", "shut")
+    with psycopg.connect(installation.superuser_dsn, autocommit=True) as superuser:
+        superuser.execute("SET session_replication_role = replica")
+        superuser.execute("UPDATE llmspell.tenant_logins SET tenant_open = true WHERE tenant = 'shut'")
+        with connect(dsn) as session:
+            assert session.execute(TENANT).fetchone() == (None,)
+        superuser.execute("UPDATE llmspell.tenants SET suspended = false WHERE tenant = 'shut'")
+        with connect(dsn) as session:
+            assert session.execute(TENANT).fetchone() == ("shut",)
+
+
 def test_policy_costs_one_filter_a_statement(logins: dict[str, str]) -> None:
     """With the tenant predicate the policy is a one-time filter, and the key's index is used."""
     with connect(logins["acme"]) as session:
@@ -192,13 +237,40 @@ def test_sealed_context_can_not_be_replayed(app: psycopg.Connection[Any], sealed
         row = app.execute("SELECT current_setting('llmspell.context')").fetchone()
         assert row is not None
         stolen = row[0]
-        app.execute("SELECT set_config('llmspell.context', %s, true)", (stolen.replace("sealed-a", "sealed-b"),))
-        assert app.execute(TENANT).fetchone() == (None,)
+        for changed in (stolen.replace("sealed-a", "sealed-b"), stolen.replace(":", "!"), stolen + "x", stolen[1:]):
+            app.execute("SELECT set_config('llmspell.context', %s, true)", (changed,))
+            assert app.execute(TENANT).fetchone() == (None,)
     with connect(sealed["dsn"]) as other:
         for connection in (app, other):
             with connection.transaction():
                 connection.execute("SELECT set_config('llmspell.context', %s, true)", (stolen,))
                 assert connection.execute(TENANT).fetchone() == (None,)
+
+
+def test_sealed_quota_refuses_writes_from_the_next_entry_on(
+    app: psycopg.Connection[Any], installation: Installation
+) -> None:
+    """Over an enforced quota a sealed tenant reads and deletes; the mark in its context can not be taken off."""
+    capability = make_sealed_tenant(installation, "sealed-full")
+    change = "UPDATE llmspell.tenants SET over_quota = %s, quota_enforced = true, used_bytes = 9, quota_bytes = 5 WHERE tenant = 'sealed-full'"
+    enter = "SELECT llmspell.enter('sealed-full', %s, 'kv')"
+    with app.transaction():
+        app.execute(enter, (capability,))
+        app.execute(INSERT, ("sealed-full", "1", "fits"))
+    owner_runs(installation, change, True)
+    with app.transaction(force_rollback=True):
+        app.execute(enter, (capability,))
+        with pytest.raises(psycopg.errors.ConfigurationLimitExceeded, match="storage quota exceeded"):
+            app.execute(INSERT, ("sealed-full", "2", "does not"))
+    unmark = "SELECT set_config('llmspell.context', replace(current_setting('llmspell.context'), '!', ':'), true)"
+    with app.transaction(force_rollback=True):
+        app.execute(enter, (capability,))
+        app.execute(unmark)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            app.execute(INSERT, ("sealed-full", "2", "does not"))
+    with app.transaction():
+        app.execute(enter, (capability,))
+        assert app.execute("DELETE FROM llmspell.test_table").rowcount == 1
 
 
 @pytest.mark.parametrize("context", ["", "x", ":sealed-a", "0" * 64 + ":sealed-a", "é" * 70, "0" * 5000])
