@@ -43,6 +43,7 @@ from storagelib.limits import (
     check_mapping,
     check_text,
 )
+from storagelib.records import maker
 from storagelib.remembered import Remembered
 
 __all__ = ["AgentThreads", "AgentThreadsBackend"]
@@ -222,8 +223,9 @@ class AgentThreads:
             held: dict[UUID, Held] = {} if thread is None else self._at_hand(thread, name or "", wanted)
             query = ThreadQuery(thread, name, wanted, below, after, equal, size, tuple(held))
             found = self._backend.read_checkpoints(query)
-            for row in found.rows:
-                yield self._read(row, found, held)
+            for place, row in enumerate(found.rows):
+                # What is asked for next is the newest one, not each that was listed.
+                yield self._read(row, found, held, remember=not place and after is None)
             left -= size
             if len(found.rows) < size:
                 return
@@ -306,16 +308,17 @@ class AgentThreads:
                     break
         return kept
 
-    def _read(self, row: ThreadRow, found: Found, held: dict[UUID, Held]) -> ThreadCheckpoint:
+    def _read(self, row: ThreadRow, found: Found, held: dict[UUID, Held], *, remember: bool = True) -> ThreadCheckpoint:
         head, entries = opened(row, found.parts, held)
         values: dict[str, Value] = {}
         for name, entry in entries.items():
             plain = entry.inline if entry.part_id is None else plain_of(entry.part_id, found.parts, held)
             values[name] = (entry.kind, plain or b"")
-        remembered = self._heads.get(row.key)
-        if remembered is None or remembered.parts != row.parts:
-            remembered = head_of(row, entries, held)
-        self._remember(row.key, remembered, {part_id: held[part_id] for part_id in row.parts if part_id in held})
+        if remember:
+            remembered = self._heads.get(row.key)
+            if remembered is None or remembered.parts != row.parts:
+                remembered = head_of(row, entries, held)
+            self._remember(row.key, remembered, {part_id: held[part_id] for part_id in row.parts if part_id in held})
         return ThreadCheckpoint(
             row.thread_id,
             row.namespace,
@@ -368,11 +371,12 @@ def _checked(name: str, value: object) -> Value:
     return check_text("kind", value[0], least=0, most=100), check_bytes(name, value[1])
 
 
+_WRITE: Final = maker(ThreadWrite)
+
+
 def _writes(found: Found, row: ThreadRow) -> tuple[ThreadWrite, ...]:
     return tuple(
-        ThreadWrite(
-            write.task_id, write.position, write.task_path, write.channel, write.kind, write_value(write.content)
-        )
+        _WRITE(write.task_id, write.position, write.task_path, write.channel, write.kind, write_value(write.content))
         for write in found.writes.get(row.key, ())
     )
 

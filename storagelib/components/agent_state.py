@@ -24,6 +24,7 @@ from storagelib import compression, documents
 from storagelib.documents import Json
 from storagelib.errors import Corrupted
 from storagelib.limits import DOCUMENT_BYTES_MAX, INTEGER_MAX
+from storagelib.records import maker
 
 __all__ = [
     "SNAPSHOT_EVERY",
@@ -290,9 +291,12 @@ def past_of(checksum: str, version: int, old: Json, old_text: str, new: Json) ->
     return Past(checksum, whole, is_delta=False)
 
 
+_RECORD: Final = maker(AgentRecord)
+
+
 def record_of(version: AgentVersion, state: Mapping[str, Json]) -> AgentRecord:
     """Return a version together with its state."""
-    return AgentRecord(
+    return _RECORD(
         version.agent_id,
         version.agent_type,
         version.version,

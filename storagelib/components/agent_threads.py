@@ -399,7 +399,7 @@ def opened(row: ThreadRow, parts: Mapping[UUID, Part], held: dict[UUID, Held]) -
     plain = base if base is not None and not row.document else expand(row.document, base)
     try:
         head, _, rest = plain.partition(b"\0")
-        kind, length, listed = json.loads(head)
+        kind, length, listed = json.loads(head.decode())
         entries, start = {}, length
         for name, version, entry_kind, size in listed:
             if size < 0:

@@ -18,6 +18,7 @@ from typing import Final
 from storagelib import documents
 from storagelib.documents import Json
 from storagelib.errors import PermissionDenied
+from storagelib.records import maker
 
 __all__ = [
     "NAME_MAX",
@@ -176,10 +177,13 @@ Row = tuple[
 """The columns of ``ApiKey`` in its order, metadata as JSON text."""
 
 
+_API_KEY: Final = maker(ApiKey)
+
+
 def api_key(row: Row) -> ApiKey:
     """Make a record of a row."""
     key_id, name, prefix, scopes, metadata, *rest = row
-    return ApiKey(key_id, name, prefix, tuple(scopes), documents.decode(metadata), *rest)  # type: ignore[arg-type]
+    return _API_KEY(key_id, name, prefix, tuple(scopes), documents.decode(metadata), *rest)
 
 
 def base62(number: int, digits: int) -> str:

@@ -14,6 +14,7 @@ from storagelib.components.redaction import REDACTED
 from storagelib.compression import decompress
 from storagelib.documents import Json
 from storagelib.errors import Corrupted
+from storagelib.records import maker
 
 __all__ = [
     "Difference",
@@ -255,6 +256,9 @@ ExecutionRow = tuple[
 original_size_bytes, result_data as text, timestamp, duration in microseconds, tags, retention_priority, metadata as text."""
 
 
+_EXECUTION: Final = maker(Execution)
+
+
 def execution(row: ExecutionRow) -> Execution:
     """Make an execution of a row; raises ``Corrupted`` when the context is not what was written."""
     execution_id, hook_id, hook_type, correlation_id, component, context, packed, size, result = row[:9]
@@ -267,7 +271,7 @@ def execution(row: ExecutionRow) -> Execution:
     if len(plain) != size:
         raise Corrupted(f"the context of execution {execution_id} is not what was written")
     outcome = documents.decode(result)
-    return Execution(
+    return _EXECUTION(
         execution_id,
         hook_id,
         hook_type,

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from storagelib import documents
 from storagelib.documents import Document, Json
+from storagelib.records import maker
 
 __all__ = [
     "HALF_LIFE",
@@ -239,17 +240,22 @@ def pattern_id(seen: NewTransition) -> UUID:
     return UUID(bytes=hashlib.sha256(of.encode()).digest()[:16], version=5)
 
 
+_PROCEDURE: Final = maker(Procedure)
+_TRANSITION: Final = maker(Transition)
+_STANDING: Final = maker(Standing)
+
+
 def transition(row: Sequence[Any]) -> Transition:
     """Make a transition of a row: scope, key, value, frequency, times it was first and last seen."""
     scope, key, value, frequency, first_seen, last_seen = row
-    return Transition(scope, key, *pair_of(value), frequency, first_seen, last_seen, identity(scope, key, value))
+    return _TRANSITION(scope, key, *pair_of(value), frequency, first_seen, last_seen, identity(scope, key, value))
 
 
 def standing(row: Sequence[Any]) -> Standing:
     """Make a standing of a row: version, prior, successes, failures, time of the last outcome, time of reading."""
     version, prior, successes, failures, last_outcome_at, now = row
     reliable = confidence(successes, failures, last_outcome_at, now, prior)
-    return Standing(version, successes, failures, last_outcome_at, reliable)
+    return _STANDING(version, successes, failures, last_outcome_at, reliable)
 
 
 def procedure(row: Sequence[Any]) -> Procedure:
@@ -260,7 +266,7 @@ def procedure(row: Sequence[Any]) -> Procedure:
     """
     name, version, scope, steps, trigger, provenance, prior, successes, failures, last, successor = row[:11]
     created_at, updated_at, now = row[11:]
-    return Procedure(
+    return _PROCEDURE(
         name,
         version,
         scope,

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 from storagelib import documents
 from storagelib.documents import Json
 from storagelib.errors import Conflict, NotFound
+from storagelib.records import maker
 
 __all__ = [
     "COLUMNS",
@@ -187,6 +188,10 @@ class Reading:
     role: str | None = None
 
 
+_SESSION: Final = maker(Session)
+_MESSAGE: Final = maker(Message)
+
+
 def status_of(found: Row, now: Any) -> Status:
     """Return what a stored session is at a moment; it expires by itself, and then nothing but removal is left."""
     status: Status = found["status"]
@@ -251,10 +256,10 @@ def distinct(messages: Iterable[NewMessage]) -> tuple[list[NewMessage], list[int
 def session(row: Sequence[Any]) -> Session:
     """Make a session of a row in the order of ``COLUMNS``: JSON as text, times as moments, the status of the moment."""
     session_id, data, metadata, *rest = row
-    return Session(session_id, documents.decode(data), documents.decode(metadata), *rest)
+    return _SESSION(session_id, documents.decode(data), documents.decode(metadata), *rest)
 
 
 def message(row: Sequence[Any]) -> Message:
     """Make a message of a row in the order of ``MESSAGE_COLUMNS``: JSON as text, times as moments."""
     sequence, role, content, tokens, key, metadata, created_at = row
-    return Message(sequence, role, documents.decode(content), tokens, key, documents.decode(metadata), created_at)
+    return _MESSAGE(sequence, role, documents.decode(content), tokens, key, documents.decode(metadata), created_at)

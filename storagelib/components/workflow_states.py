@@ -20,6 +20,7 @@ from typing import Any, Final, Literal
 from storagelib import documents
 from storagelib.documents import Json
 from storagelib.errors import Conflict, NotFound
+from storagelib.records import maker
 
 __all__ = [
     "COLUMNS",
@@ -217,6 +218,9 @@ class Filter:
     until: datetime
 
 
+_WORKFLOW: Final = maker(WorkflowState)
+
+
 def may_follow(before: str, after: str) -> bool:
     """Tell whether a workflow may go from one status to another.
 
@@ -362,7 +366,7 @@ def workflow(row: Sequence[Any]) -> WorkflowState:
     """Make a record of a row whose values stand in the order of ``COLUMNS``; JSON as text, times as moments."""
     (workflow_id, name, state, current_step, status, steps, last_step, error, attempts, version, token) = row[:11]
     owner, lease_expires_at, started_at, completed_at, created_at, updated_at = row[11:17]
-    return WorkflowState(
+    return _WORKFLOW(
         workflow_id,
         name,
         documents.decode(state),
