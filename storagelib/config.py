@@ -513,6 +513,8 @@ def _truth_fault(value: object) -> str | None:
 def _path_fault(value: object) -> str | None:
     if not isinstance(value, Path):
         return "must be a Path"
+    if uri.is_shown_in(value):
+        return "is a connection URI, not a path"
     return "holds a NUL character" if "\0" in str(value) else None
 
 

@@ -122,6 +122,10 @@ schema='llmspell', pooler_host=None, pooler_port=None, ca_file=None)
         >>> Credentials.from_secret({**secret, "mode": "role", "schema": "llmspell"}).sslmode
         'require'
         """
+        if not isinstance(source, Mapping) and uri.is_shown_in(os.fspath(source)):
+            raise InvalidInput(
+                "the Secret cannot be read", ["it is a connection URI, not a folder or file: use from_dsn"]
+            )
         names = _names(keys)
         faults: list[str] = []
         folder = None if isinstance(source, Mapping) or Path(source).is_file() else Path(source)
@@ -430,6 +434,13 @@ def _identifier_fault(value: object) -> str | None:
     return fault
 
 
+def _part_fault(check: Callable[[object], str | None]) -> Callable[[object], str | None]:
+    """Refuse a whole URI in the place of a part of one, which would be shown with its password."""
+    return lambda value: (
+        "is a connection URI: name its parts, or use from_dsn" if uri.is_shown_in(value) else check(value)
+    )
+
+
 def _port_fault(value: object) -> str | None:
     text = str(value)
     valid = text.isascii() and text.isdigit() and len(text) <= _PORT_DIGITS_MAX and 1 <= int(text) <= _PORT_MAX
@@ -449,17 +460,17 @@ def _matching(pattern: re.Pattern[str], what: str) -> Callable[[object], str | N
 
 
 _CHECKS: Final[Mapping[str, Callable[[object], str | None]]] = {
-    "host": _text_fault,
+    "host": _part_fault(_text_fault),
     "port": _port_fault,
-    "dbname": _identifier_fault,
-    "user": _identifier_fault,
+    "dbname": _part_fault(_identifier_fault),
+    "user": _part_fault(_identifier_fault),
     "password": _text_fault,
     "tenant_id": _matching(TENANT_PATTERN, "a tenant id: 3 to 255 of a-z, 0-9 and -"),
     "sslmode": _one_of(_SSL_MODES),
     "mode": _one_of(_MODES),
     "schema": _matching(_SCHEMA, "the name of a schema: a-z, 0-9 and _, at most 63"),
     "capability": _matching(_CAPABILITY, "a capability"),
-    "pooler_host": _text_fault,
+    "pooler_host": _part_fault(_text_fault),
     "pooler_port": _port_fault,
     "ca": _certificate_fault,
 }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-__all__ = ["Address", "parse", "render"]
+__all__ = ["Address", "is_shown_in", "parse", "render"]
 
 _SCHEMES = ("postgresql", "postgres")
 
@@ -70,6 +70,16 @@ def render(
         place = f"[{host}]:{port}" if ":" in host else f"{quote(host, safe='')}:{port}"
     tail = f"?{urlencode(query, quote_via=quote)}" if query else ""
     return f"postgresql://{login}@{place}/{quote(dbname, safe='')}{tail}"
+
+
+def is_shown_in(value: object) -> bool:
+    """Tell whether a text or path is a connection URI, which nothing may print: it may hold a password.
+
+    >>> is_shown_in("postgresql://ada:s3cret@db/app"), is_shown_in("/run/secrets/acme")
+    (True, False)
+    """
+    # A path has one slash where the URI has two.
+    return str(value).lower().startswith(tuple(f"{scheme}:/" for scheme in _SCHEMES))
 
 
 def _split_place(place: str) -> tuple[str, str]:

@@ -149,11 +149,15 @@ class _Moment(Loader):
     def load(self, data: Buffer) -> datetime:
         """Return the moment."""
         (count,) = _INT8.unpack(data)
-        if count == _INFINITY:
-            return FOREVER
-        if count == -_INFINITY - 1:
-            return LONG_AGO
-        return _EPOCH + timedelta(microseconds=count)
+        try:
+            # By position, and without looking for infinities first: pages have many of these.
+            return _EPOCH + timedelta(0, 0, count)
+        except OverflowError:
+            if count == _INFINITY:
+                return FOREVER
+            if count == -_INFINITY - 1:
+                return LONG_AGO
+            raise
 
 
 class _JsonText(Loader):

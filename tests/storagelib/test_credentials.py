@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from storage_operator.planning.secret import Access, Target, application_secret
 from storage_operator.resources import tenant
-from storagelib import Credentials, InvalidInput, SecretKeys
+from storagelib import Credentials, InvalidInput, SecretKeys, StoreConfig
 
 CERTIFICATE = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 CAPABILITY = "v1." + "ab" * 32
@@ -278,3 +278,27 @@ def test_a_wrong_uri_is_refused(dsn: str, options: dict[str, Any], faults: tuple
         Credentials.from_dsn(dsn, **{"tenant_id": "acme", **options})
     assert refusal.value.faults == faults
     assert "s3cret" not in "".join(traceback.format_exception(refusal.value))
+
+
+@pytest.mark.parametrize("part", ["host", "dbname", "user", "pooler_host"])
+def test_a_uri_in_the_place_of_a_part_is_not_shown(part: str) -> None:
+    """Neither by the error nor by the repr of what would have been made with it."""
+    parts = {"host": "db", "dbname": "app", "user": "ada", "password": "x", "tenant_id": "acme", "pooler_port": 6432}
+    with pytest.raises(InvalidInput) as refused:
+        Credentials(**{"pooler_host": "pool", **parts, part: "postgresql://ada:s3cret@db/agents"})
+    assert refused.value.faults == (f"{part}: is a connection URI: name its parts, or use from_dsn",)
+    assert "s3cret" not in repr(refused.value)
+
+
+@pytest.mark.parametrize("path", ["postgresql://ada:s3cret@db/agents", Path("postgres://ada:s3cret@db/agents")])
+def test_a_uri_in_the_place_of_a_path_is_not_shown(path: str | Path) -> None:
+    """A path is named in messages; this one is none."""
+    for wrong in (
+        lambda: Credentials.from_secret(path),
+        lambda: StoreConfig.from_secret(path),
+        lambda: StoreConfig.on_sqlite(path),
+        lambda: StoreConfig.load(environ={"LLMSPELL_STORAGE_POSTGRES_SECRET": str(path)}, path="/dev/null"),
+    ):
+        with pytest.raises(InvalidInput, match="connection URI") as refused:
+            wrong()
+        assert "s3cret" not in repr(refused.value)

@@ -20,6 +20,7 @@ from storagelib._postgres.faults import RETRIED, STALE_PLAN, translated
 from storagelib._postgres.forks import check_process, watch
 from storagelib._postgres.identity import FACTS, TENANT, check_tenant, installation
 from storagelib._postgres.session import Call, Installation, Session
+from storagelib._postgres.watching import AsyncWatching
 from storagelib.blocking import async_sleep
 from storagelib.config import PostgresConfig
 from storagelib.credentials import Credentials
@@ -31,13 +32,14 @@ Row = tuple[Any, ...]
 
 _ATTEMPTS: Final = 4
 _TRIALS: Final = 2
+_LOOK_SECONDS: Final = 0.1
 _KEPT_SECONDS: Final = 1.0
 _REFUSED: Final = "28000"
 _ENTER: Final = load("tenancy")["enter"]
 _LOGGER: Final = logging.getLogger("storagelib.postgres")
 
 
-class AsyncLibraryConnection(psycopg.AsyncConnection[Row]):
+class AsyncLibraryConnection(AsyncWatching):
     """A connection that carries its session, and when the pool gave it."""
 
     session: Session
@@ -103,11 +105,9 @@ class AsyncLogin:
             connection = await self.lend()
             try:
                 session = connection.session
-                wanted = [session.encode(call, tenant_id) for call in calls]
                 if enter is None:
-                    return await connection.wait(session.exchange(wanted))
-                entering = session.encode(enter, tenant_id)
-                return (await connection.wait(session.exchange([entering, *wanted])))[1:]
+                    return await connection.wait(session.exchange(session.encoded(calls, tenant_id)))
+                return (await connection.wait(session.exchange(session.encoded([enter, *calls], tenant_id))))[1:]
             except psycopg.Error as error:
                 again = error.sqlstate in RETRIED or (error.sqlstate in STALE_PLAN and attempt == 1)
                 if not again or attempt == _ATTEMPTS:
@@ -243,7 +243,7 @@ class AsyncLogin:
                 await self._configure(connection)
                 if not self._pipelines:
                     return
-                reason = await connection.wait(connection.session.trial())
+                reason = await connection.wait(connection.session.trial(), _LOOK_SECONDS)
                 if reason is None:
                     return
                 # Its state is nobody's to know; a polite end would wait for it.

@@ -21,6 +21,7 @@ from storagelib._postgres.faults import RETRIED, STALE_PLAN, translated
 from storagelib._postgres.forks import check_process, watch
 from storagelib._postgres.identity import FACTS, TENANT, check_tenant, installation
 from storagelib._postgres.session import Call, Installation, Session
+from storagelib._postgres.watching import Watching
 from storagelib.blocking import sleep
 from storagelib.config import PostgresConfig
 from storagelib.credentials import Credentials
@@ -32,13 +33,14 @@ Row = tuple[Any, ...]
 
 _ATTEMPTS: Final = 4
 _TRIALS: Final = 2
+_LOOK_SECONDS: Final = 0.1
 _KEPT_SECONDS: Final = 1.0
 _REFUSED: Final = "28000"
 _ENTER: Final = load("tenancy")["enter"]
 _LOGGER: Final = logging.getLogger("storagelib.postgres")
 
 
-class LibraryConnection(psycopg.Connection[Row]):
+class LibraryConnection(Watching):
     """A connection that carries its session, and when the pool gave it."""
 
     session: Session
@@ -104,11 +106,9 @@ class Login:
             connection = self.lend()
             try:
                 session = connection.session
-                wanted = [session.encode(call, tenant_id) for call in calls]
                 if enter is None:
-                    return connection.wait(session.exchange(wanted))
-                entering = session.encode(enter, tenant_id)
-                return (connection.wait(session.exchange([entering, *wanted])))[1:]
+                    return connection.wait(session.exchange(session.encoded(calls, tenant_id)))
+                return (connection.wait(session.exchange(session.encoded([enter, *calls], tenant_id))))[1:]
             except psycopg.Error as error:
                 again = error.sqlstate in RETRIED or (error.sqlstate in STALE_PLAN and attempt == 1)
                 if not again or attempt == _ATTEMPTS:
@@ -244,7 +244,7 @@ class Login:
                 self._configure(connection)
                 if not self._pipelines:
                     return
-                reason = connection.wait(connection.session.trial())
+                reason = connection.wait(connection.session.trial(), _LOOK_SECONDS)
                 if reason is None:
                     return
                 # Its state is nobody's to know; a polite end would wait for it.
