@@ -39,6 +39,7 @@ _IDLE: Final = TransactionStatus.IDLE
 _NO_PIPELINE: Final = PipelineStatus.OFF
 _PREPARED_MAX: Final = 500
 _STATEMENTS_MAX: Final = 2_000
+_MANY: Final = 4
 _IDLE_SECONDS: Final = 0.5
 _READINGS_MAX: Final = 4
 # No name is given twice in a process, so that sessions which follow each other on one connection do not clash.
@@ -94,6 +95,21 @@ class Installation:
         return known
 
 
+class _Encoded(Sequence[tuple[Statement, list[Any]]]):
+    """Calls that are encoded one by one when they are asked for."""
+
+    def __init__(self, session: Session, calls: Sequence[Call], tenant_id: str) -> None:
+        self._session = session
+        self._calls = calls
+        self._tenant_id = tenant_id
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._session.encode(self._calls[place], self._tenant_id)
+
+
 class Session:
     """The state of one connection. ``prepares`` is False behind poolers that share prepared names among clients."""
 
@@ -143,6 +159,12 @@ class Session:
             value = tenant_id if name == "tenant" else given[name]
             encoded.append(None if value is None else encode(value))
         return statement, encoded
+
+    def encoded(self, calls: Sequence[Call], tenant_id: str) -> Sequence[tuple[Statement, list[Any]]]:
+        """Settle calls that go together; of many, each as it is sent, so that the server works on those before it."""
+        if len(calls) < _MANY:
+            return [self.encode(call, tenant_id) for call in calls]
+        return _Encoded(self, calls, tenant_id)
 
     def exchange(self, calls: Sequence[tuple[Statement, list[Any]]]) -> PQGen[list[list[Row]]]:
         """Send statements as one transaction and return the rows of each; raises the first error of the server."""
