@@ -19,12 +19,13 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from storage_sql.stores import STORES
 from storage_sql.tables import TenantTable, table
 from storagelib.codec import LINE_BYTES_MAX, Record, Value, decode, encode
 from storagelib.components import terms
+from storagelib.components.snapshots import ByteSource
 from storagelib.errors import Corrupted, InvalidInput
 from storagelib.limits import check_tenant_id
 
@@ -33,7 +34,6 @@ __all__ = [
     "PARENTS",
     "Head",
     "Parent",
-    "Source",
     "check_record",
     "derived",
     "in_order",
@@ -71,14 +71,6 @@ PARENTS: Final[Mapping[str, Parent]] = {
 
 COUNTED: Final[Mapping[str, tuple[str, ...]]] = {"artifact_content": ("reference_count",)}
 """Columns that a database counts up by itself while rows are inserted elsewhere, so that they are set once more."""
-
-
-class Source(Protocol):
-    """What lines are read from: a binary file, or anything that can do this."""
-
-    def readline(self, size: int, /) -> bytes:
-        """Return the next line with its line feed, or its first ``size`` bytes; nothing at the end."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +137,7 @@ def lines(head: Head, rows: Iterable[Record]) -> Iterator[bytes]:
 
 
 def records(
-    source: Source, schema_version: int, most_bytes: int, check: Callable[[Head], object]
+    source: ByteSource, schema_version: int, most_bytes: int, check: Callable[[Head], object]
 ) -> Iterator[tuple[Head, Record | None]]:
     """Read a file: first its head with None, after ``check`` let it pass, then the head with each record.
 
@@ -178,7 +170,7 @@ def records(
 class _Bounded:
     """Reads whole lines, up to so many bytes of them."""
 
-    def __init__(self, source: Source, most_bytes: int) -> None:
+    def __init__(self, source: ByteSource, most_bytes: int) -> None:
         self._source = source
         self._left = most_bytes
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 import importlib
 import os
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from storage_sql.stores import STORES_BY_NAME
 from storagelib.backends import BUILT_IN, class_of, registered
 from storagelib.blocking import Blocking
 from storagelib.clocks import Clock, system_clock
 from storagelib.components.api_keys import Presented, VerifiedKey, granted, presented
-from storagelib.components.snapshots import SNAPSHOT_BYTES_MAX, Snapshot
+from storagelib.components.snapshots import SNAPSHOT_BYTES_MAX, ByteSink, ByteSource, Snapshot
 from storagelib.config import PostgresConfig, StoreConfig
 from storagelib.errors import InvalidInput, Unavailable
 from storagelib.limits import INTEGER_MAX, check_integer, check_tenant_id, check_text
@@ -122,7 +122,7 @@ class Store:
         asked = presented(token)
         return granted(None if asked is None else self._verify_over_all(asked), wanted)
 
-    def snapshot(self, target: str | os.PathLike[str] | IO[bytes], *, tenant_id: str | None = None) -> Snapshot:
+    def snapshot(self, target: str | os.PathLike[str] | ByteSink, *, tenant_id: str | None = None) -> Snapshot:
         """Write the stores that are in memory to a file, of one tenant or of all; return what was written.
 
         A path is replaced at once when the disk has the whole file; a stream is only written to. Each tenant is written as it
@@ -138,7 +138,7 @@ class Store:
 
     def restore(
         self,
-        source: str | os.PathLike[str] | IO[bytes],
+        source: str | os.PathLike[str] | ByteSource,
         *,
         tenant_id: str | None = None,
         most_bytes: int = SNAPSHOT_BYTES_MAX,

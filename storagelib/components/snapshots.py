@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
-__all__ = ["SNAPSHOT_BYTES_MAX", "Snapshot"]
+__all__ = ["SNAPSHOT_BYTES_MAX", "ByteSink", "ByteSource", "Snapshot"]
 
 SNAPSHOT_BYTES_MAX: Final = 1 << 36
 """Bytes of a snapshot that are read unless another bound is given: 64 GiB."""
+
+
+class ByteSink(Protocol):
+    """What a snapshot is written to: a file that is open for bytes, or anything that can do this."""
+
+    def write(self, data: bytes, /) -> int | None:
+        """Take bytes; return how many were taken."""
+        ...
+
+
+class ByteSource(Protocol):
+    """What a snapshot is read from: a file that is open for bytes, or anything that can do this."""
+
+    def readline(self, size: int, /) -> bytes:
+        """Return the next line with its line feed, or its first ``size`` bytes; nothing at the end."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

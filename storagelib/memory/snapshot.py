@@ -7,11 +7,11 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from storage_sql import migrations
 from storagelib.codec import Record
-from storagelib.components.snapshots import Snapshot
+from storagelib.components.snapshots import ByteSink, ByteSource, Snapshot
 from storagelib.errors import InvalidInput, NotFound, PermissionDenied, StorageError, Unavailable
 from storagelib.memory.engine import MemoryEngine
 from storagelib.memory.rows import MemoryRows, records, replace
@@ -22,7 +22,7 @@ from storagelib.transfer import records as read_records
 __all__ = ["restore", "write"]
 
 
-def write(engine: MemoryEngine, target: str | os.PathLike[str] | IO[bytes], tenant_id: str | None) -> Snapshot:
+def write(engine: MemoryEngine, target: str | os.PathLike[str] | ByteSink, tenant_id: str | None) -> Snapshot:
     """Write one tenant, or all, to a path or to a stream of bytes; each tenant as it is at one moment.
 
     A path has the old file or the whole new one, whenever the machine stops. Raises ``Unavailable`` for a disk that is full
@@ -44,7 +44,7 @@ def write(engine: MemoryEngine, target: str | os.PathLike[str] | IO[bytes], tena
 
 def restore(
     engine: MemoryEngine,
-    source: str | os.PathLike[str] | IO[bytes],
+    source: str | os.PathLike[str] | ByteSource,
     tenant_id: str | None,
     most_bytes: int,
     check_tenant: Callable[[str], object],
@@ -64,7 +64,7 @@ def restore(
 
 def _restore(
     engine: MemoryEngine,
-    source: IO[bytes],
+    source: ByteSource,
     tenant_id: str | None,
     most_bytes: int,
     check_tenant: Callable[[str], object],
@@ -109,17 +109,16 @@ def _write_whole(path: Path, written: Iterator[bytes]) -> None:
         os.close(folder)
 
 
-def _write_all(target: IO[bytes], line: bytes) -> None:
+def _write_all(target: ByteSink, line: bytes) -> None:
     """Write a line to a stream that may take less than all at once."""
-    left = memoryview(line)
-    while left:
+    while line:
         try:
-            taken: object = target.write(left)
+            taken = target.write(line)
         except TypeError:
             raise InvalidInput("the argument cannot be used", ["stream: must be opened for bytes"]) from None
         if not isinstance(taken, int) or taken <= 0:
             raise Unavailable("the stream takes no bytes")
-        left = left[taken:]
+        line = line[taken:]
 
 
 class _Counted:

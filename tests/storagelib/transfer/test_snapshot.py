@@ -188,6 +188,29 @@ async def test_snapshots_while_others_write(fresh: AsyncStore) -> None:
     assert len(seen) > 1
 
 
+async def test_a_verb_that_is_half_done_is_waited_for(fresh: AsyncStore) -> None:
+    """By who writes a snapshot, and by who restores one."""
+    tenant, space = fresh.for_tenant("acme"), InMemory(fresh).engine.space("acme")
+    await tenant.kv.set("a", b"0")
+    stream = io.BytesIO()
+    with space.transaction():
+        writing = asyncio.create_task(fresh.snapshot(stream))
+        await asyncio.sleep(0.1)
+        await tenant.kv.set("a", b"2")
+        restoring = asyncio.create_task(fresh.restore(io.BytesIO(GOOD)))
+        await asyncio.sleep(0.1)
+        await tenant.kv.set("b", b"2")
+        assert await tenant.kv.get_many(["a", "b"]) == {"a": b"2", "b": b"2"}
+        assert not writing.done()
+        assert not restoring.done()
+    await asyncio.gather(writing, restoring)
+    assert await tenant.kv.get_many(["a", "b"]) == {"a": b"1"}
+    found = {
+        decode(line).columns["key"]: decode(line).columns["value"] for line in stream.getvalue().splitlines()[1:-1]
+    }
+    assert found in ({"a": b"2", "b": b"2"}, {"a": b"1"})
+
+
 # --- files that are wrong -------------------------------------------------------------------------------------------------
 
 
@@ -462,7 +485,7 @@ async def test_what_cannot_be_read(store: AsyncStore, tmp_path: Path) -> None:
         *(((secret, PermissionDenied),) if os.geteuid() else ()),
     ):
         with pytest.raises(error):
-            await store.restore(wrong)  # type: ignore[arg-type]
+            await store.restore(wrong)
     assert await everything(store) == before
 
 
