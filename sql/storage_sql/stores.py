@@ -82,6 +82,8 @@ STORES: tuple[Store, ...] = (
             "retire_entity(uuid)",
             "erase_entity(uuid, text)",
             "erase_entity_as(uuid, text, text)",
+            "withdraw_entity(uuid, bigint, text, text, jsonb)",
+            "withdraw_relationship(uuid, bigint, text, text, jsonb)",
         ),
     ),
     Store(
@@ -132,7 +134,10 @@ STORES: tuple[Store, ...] = (
             _CLOCK,
             _ERASURES,
         ),
-        ("erase_stream(text, text)",),
+        (
+            "append_event(uuid, text, text, text, timestamptz, text, jsonb, bigint, boolean)",
+            "erase_stream(text, text)",
+        ),
     ),
     Store(
         "hooks",

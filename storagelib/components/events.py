@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 from storagelib import documents
@@ -82,8 +82,7 @@ class NewEvent:
     """An id of the caller's, by which a second attempt is recognized."""
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A new event, checked: ``payload`` is canonical JSON text; ``given`` tells whether the id is the caller's."""
 
     event_id: UUID

@@ -1070,6 +1070,28 @@ async def test_the_clock_may_go_back(tenant: Any, clock: Any) -> None:
     assert (await graph.get_entity(other.entity_id)).valid_from == other.recorded_at
 
 
+@pytest.mark.settable_clock
+async def test_a_clock_that_was_ahead(tenant: Any, clock: Any) -> None:
+    """Now stays where the clock was: what holds until further notice is seen, also by number; the rest when it is asked for."""
+    graph = tenant.graph
+    clock.advance(days=1000)
+    ahead = await graph.add_entity("thing", "ahead")
+    clock.advance(days=-1000)
+    soon, then = ahead.recorded_at - timedelta(days=999), ahead.recorded_at - timedelta(days=1000)
+    await graph.add_entity("thing", "lasting", valid_from=LONG_AGO)
+    await graph.add_entity("thing", "passing", valid_from=LONG_AGO, valid_to=soon)
+
+    async def names(view: Any) -> list[str]:
+        return sorted([entity.name async for entity in view.scan()])
+
+    assert await names(graph) == await names(await graph.snapshot()) == ["ahead", "lasting"]
+    assert await names(graph.as_of(tx=await graph.last_transaction())) == ["ahead", "lasting"]
+    assert await names(graph.as_of(valid=then)) == ["lasting", "passing"]
+    assert await names(graph.as_of(valid=then, tx=soon)) == []
+    clock.advance(days=1001)
+    assert await names(graph) == await names(graph.as_of(tx=clock())) == ["ahead", "lasting"]
+
+
 # At random -----------------------------------------------------------------------------------
 
 HORIZON = 24

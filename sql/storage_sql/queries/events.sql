@@ -3,52 +3,11 @@
 -- refused append leaves no gap; it gives no row.
 
 -- name: append
--- in: event_id uuid, event_type text, stream text, correlation_id text, occurred_at timestamptz, language text, payload jsonb, expected bigint
-WITH
-{% if expecting %}
-locked AS MATERIALIZED (
-    SELECT c.n, greatest(clock_timestamp(), c.at + interval '1 microsecond') AS at
-      FROM {{ schema }}.tenant_clock AS c WHERE c.tenant_id = :tenant FOR UPDATE
-), head AS (
-    INSERT INTO {{ schema }}.event_streams AS old (tenant_id, stream, head, created_at)
-    SELECT :tenant, :stream, 1, locked.at FROM locked
-     WHERE :expected = 0
-        OR EXISTS (SELECT FROM {{ schema }}.event_streams AS s WHERE s.tenant_id = :tenant AND s.stream = :stream)
-    ON CONFLICT (tenant_id, stream) DO UPDATE SET head = old.head + 1 WHERE old.head = :expected
-    RETURNING head
-), clock AS (
-    UPDATE {{ schema }}.tenant_clock AS c SET n = locked.n + 1, at = locked.at
-      FROM locked, head WHERE c.tenant_id = :tenant
-    RETURNING c.n, c.at
-)
-{% else %}
-clock AS (
-    INSERT INTO {{ schema }}.tenant_clock AS old (tenant_id, n, at) VALUES (:tenant, 1, clock_timestamp())
-    ON CONFLICT (tenant_id) DO UPDATE
-        SET n = old.n + 1, at = greatest(clock_timestamp(), old.at + interval '1 microsecond')
-    RETURNING n, at
-), head AS (
-    INSERT INTO {{ schema }}.event_streams AS old (tenant_id, stream, head, created_at)
-    SELECT :tenant, :stream, 1, clock.at FROM clock
-    ON CONFLICT (tenant_id, stream) DO UPDATE SET head = old.head + 1
-    RETURNING head
-)
-{% endif %}
-{% if keyed %}
-, remembered AS (
-    INSERT INTO {{ schema }}.event_ids (tenant_id, event_id, stream, sequence, position, timestamp)
-    SELECT :tenant, :event_id, :stream, head.head, clock.n, clock.at FROM clock, head
-)
-{% endif %}
-, written AS (
-    INSERT INTO {{ schema }}.event_log
-        (tenant_id, event_id, event_type, correlation_id, stream, sequence, position, timestamp, occurred_at, language,
-         payload)
-    SELECT :tenant, :event_id, :event_type, :correlation_id, :stream, head.head, clock.n, clock.at,
-           coalesce(:occurred_at, clock.at), :language, :payload
-      FROM clock, head
-)
-SELECT head.head, clock.n, clock.at FROM clock, head
+-- in: event_id uuid, event_type text, stream text, correlation_id text, occurred_at timestamptz, language text, payload jsonb, expected bigint, keyed boolean
+SELECT a.made_sequence, a.made_position, a.made_at
+  FROM {{ schema }}.append_event(:event_id, :event_type, :stream, :correlation_id, :occurred_at, :language, :payload,
+                                 :expected, :keyed) AS a
+ WHERE a.made_sequence IS NOT NULL
 
 -- `members` has for each event the place of its stream in `streams`, `numbers` its place among the events of its stream.
 -- What is the same for all events comes once (`one_type` …), and its array is empty.

@@ -105,11 +105,11 @@ SELECT ended.closed FROM {{ schema }}.tenant_clock AS tick
      CASE WHEN tick.n > 0 THEN :subject END, coalesce(:valid_from, tick.at), :valid_to) AS ended
  WHERE tick.tenant_id = :tenant AND tick.n > 0 AND tick.xmin = pg_current_xact_id()::xid
 
--- name: retire
--- in: subject uuid
-SELECT ended.closed, ended.relationships_closed FROM {{ schema }}.tenant_clock AS tick
- CROSS JOIN LATERAL {{ schema }}.retire_entity(CASE WHEN tick.n > 0 THEN :subject END) AS ended
- WHERE tick.tenant_id = :tenant AND tick.n > 0 AND tick.xmin = pg_current_xact_id()::xid
+-- name: withdraw
+-- in: subject uuid, expected bigint, actor text, reason text, sources jsonb
+SELECT w.latest, w.tx, w.at, w.closed, w.relationships_closed
+  FROM {{ schema }}.withdraw_{% if relationships %}relationship{% else %}entity{% endif %}(
+      :subject, :expected, :actor, :reason, :sources) AS w
 
 -- What is left of the ended versions outside the range, and what the revision says inside it.
 -- name: reopen_entity
@@ -304,27 +304,39 @@ SELECT r.relationship_id, r.from_entity, r.to_entity, r.relationship_type, r.pro
        e.transaction_time_start, e.transaction_time_end, e.embedding_hash
   FROM (
 {% if outward %}
+{% if typed %}
+    SELECT t.* FROM unnest(:types) AS k (type) CROSS JOIN LATERAL (
+{% endif %}
     SELECT r.*, r.to_entity AS other
       FROM {{ schema }}.relationships AS r
-     WHERE r.tenant_id = :tenant AND r.from_entity = :subject{% if typed %} AND r.relationship_type = ANY (:types){% endif %}{% if later %} AND (r.relationship_type, r.valid_time_start, r.relationship_id) > (:type, :start, :id){% endif %}
+     WHERE r.tenant_id = :tenant AND r.from_entity = :subject{% if typed %} AND r.relationship_type = k.type{% endif %}{% if later %} AND (r.relationship_type, r.valid_time_start, r.relationship_id) > (:type, :start, :id){% endif %}
        AND {% if counted %}r.tx_from <= :tx AND r.tx_to > :tx
            {% elif timed %}r.transaction_time_start <= :at AND r.transaction_time_end > :at
            {% else %}r.tx_to = 9223372036854775807{% endif %}
        AND r.valid_time_start <= (SELECT moment.at FROM moment)
        AND r.valid_time_end > (SELECT moment.at FROM moment)
+{% if typed %}
+    OFFSET 0) AS t
+{% endif %}
 {% endif %}
 {% if outward and inward %}
     UNION ALL
 {% endif %}
 {% if inward %}
+{% if typed %}
+    SELECT t.* FROM unnest(:types) AS k (type) CROSS JOIN LATERAL (
+{% endif %}
     SELECT r.*, r.from_entity AS other
       FROM {{ schema }}.relationships AS r
-     WHERE r.tenant_id = :tenant AND r.to_entity = :subject{% if typed %} AND r.relationship_type = ANY (:types){% endif %}{% if outward %} AND r.from_entity <> r.to_entity{% endif %}{% if later %} AND (r.relationship_type, r.valid_time_start, r.relationship_id) > (:type, :start, :id){% endif %}
+     WHERE r.tenant_id = :tenant AND r.to_entity = :subject{% if typed %} AND r.relationship_type = k.type{% endif %}{% if outward %} AND r.from_entity <> r.to_entity{% endif %}{% if later %} AND (r.relationship_type, r.valid_time_start, r.relationship_id) > (:type, :start, :id){% endif %}
        AND {% if counted %}r.tx_from <= :tx AND r.tx_to > :tx
            {% elif timed %}r.transaction_time_start <= :at AND r.transaction_time_end > :at
            {% else %}r.tx_to = 9223372036854775807{% endif %}
        AND r.valid_time_start <= (SELECT moment.at FROM moment)
        AND r.valid_time_end > (SELECT moment.at FROM moment)
+{% if typed %}
+    OFFSET 0) AS t
+{% endif %}
 {% endif %}
 ) AS r
  CROSS JOIN LATERAL (
@@ -349,27 +361,39 @@ SELECT f.id, l.far, l.edge
   FROM unnest(:ids) AS f (id)
  CROSS JOIN LATERAL (
 {% if outward %}
+{% if typed %}
+    SELECT t.* FROM unnest(:types) AS k (type) CROSS JOIN LATERAL (
+{% endif %}
     SELECT r.to_entity AS far, r.relationship_id AS edge, r.relationship_type AS type, r.valid_time_start AS start
       FROM {{ schema }}.relationships AS r
-     WHERE r.tenant_id = :tenant AND r.from_entity = f.id{% if typed %} AND r.relationship_type = ANY (:types){% endif %}
+     WHERE r.tenant_id = :tenant AND r.from_entity = f.id{% if typed %} AND r.relationship_type = k.type{% endif %}
        AND {% if counted %}r.tx_from <= :tx AND r.tx_to > :tx
            {% elif timed %}r.transaction_time_start <= :at AND r.transaction_time_end > :at
            {% else %}r.tx_to = 9223372036854775807{% endif %}
        AND r.valid_time_start <= (SELECT moment.at FROM moment)
        AND r.valid_time_end > (SELECT moment.at FROM moment)
+{% if typed %}
+    OFFSET 0) AS t
+{% endif %}
 {% endif %}
 {% if outward and inward %}
     UNION ALL
 {% endif %}
 {% if inward %}
+{% if typed %}
+    SELECT t.* FROM unnest(:types) AS k (type) CROSS JOIN LATERAL (
+{% endif %}
     SELECT r.from_entity AS far, r.relationship_id AS edge, r.relationship_type AS type, r.valid_time_start AS start
       FROM {{ schema }}.relationships AS r
-     WHERE r.tenant_id = :tenant AND r.to_entity = f.id{% if typed %} AND r.relationship_type = ANY (:types){% endif %}{% if outward %} AND r.from_entity <> r.to_entity{% endif %}
+     WHERE r.tenant_id = :tenant AND r.to_entity = f.id{% if typed %} AND r.relationship_type = k.type{% endif %}{% if outward %} AND r.from_entity <> r.to_entity{% endif %}
        AND {% if counted %}r.tx_from <= :tx AND r.tx_to > :tx
            {% elif timed %}r.transaction_time_start <= :at AND r.transaction_time_end > :at
            {% else %}r.tx_to = 9223372036854775807{% endif %}
        AND r.valid_time_start <= (SELECT moment.at FROM moment)
        AND r.valid_time_end > (SELECT moment.at FROM moment)
+{% if typed %}
+    OFFSET 0) AS t
+{% endif %}
 {% endif %}
 {% if fanned %}
     ORDER BY type, start, edge LIMIT :fanout
@@ -416,29 +440,41 @@ WITH RECURSIVE moment AS MATERIALIZED (
                   FROM unnest(w.nodes) AS f (id)
                  CROSS JOIN LATERAL (
 {% if outward %}
+{% if typed %}
+                    SELECT t.* FROM unnest(:types) AS k (type) CROSS JOIN LATERAL (
+{% endif %}
                     SELECT r.to_entity AS far, r.relationship_id AS edge, r.ctid AS over, r.relationship_type AS type,
                            r.valid_time_start AS start
                       FROM {{ schema }}.relationships AS r
-                     WHERE r.tenant_id = :tenant AND r.from_entity = f.id{% if typed %} AND r.relationship_type = ANY (:types){% endif %}
+                     WHERE r.tenant_id = :tenant AND r.from_entity = f.id{% if typed %} AND r.relationship_type = k.type{% endif %}
                        AND {% if counted %}r.tx_from <= :tx AND r.tx_to > :tx
                            {% elif timed %}r.transaction_time_start <= :at AND r.transaction_time_end > :at
                            {% else %}r.tx_to = 9223372036854775807{% endif %}
                        AND r.valid_time_start <= (SELECT moment.at FROM moment)
                        AND r.valid_time_end > (SELECT moment.at FROM moment)
+{% if typed %}
+                    OFFSET 0) AS t
+{% endif %}
 {% endif %}
 {% if outward and inward %}
                     UNION ALL
 {% endif %}
 {% if inward %}
+{% if typed %}
+                    SELECT t.* FROM unnest(:types) AS k (type) CROSS JOIN LATERAL (
+{% endif %}
                     SELECT r.from_entity AS far, r.relationship_id AS edge, r.ctid AS over, r.relationship_type AS type,
                            r.valid_time_start AS start
                       FROM {{ schema }}.relationships AS r
-                     WHERE r.tenant_id = :tenant AND r.to_entity = f.id{% if typed %} AND r.relationship_type = ANY (:types){% endif %}{% if outward %} AND r.from_entity <> r.to_entity{% endif %}
+                     WHERE r.tenant_id = :tenant AND r.to_entity = f.id{% if typed %} AND r.relationship_type = k.type{% endif %}{% if outward %} AND r.from_entity <> r.to_entity{% endif %}
                        AND {% if counted %}r.tx_from <= :tx AND r.tx_to > :tx
                            {% elif timed %}r.transaction_time_start <= :at AND r.transaction_time_end > :at
                            {% else %}r.tx_to = 9223372036854775807{% endif %}
                        AND r.valid_time_start <= (SELECT moment.at FROM moment)
                        AND r.valid_time_end > (SELECT moment.at FROM moment)
+{% if typed %}
+                    OFFSET 0) AS t
+{% endif %}
 {% endif %}
 {% if fanned %}
                     ORDER BY type, start, edge LIMIT :fanout
@@ -492,7 +528,8 @@ SELECT v.entity_id, v.entity_type, v.name, v.properties, v.valid_time_start, v.v
 {% if named %}   AND v.name = :name{% endif %}
 {% if prefixed %}   AND v.name >= :prefix AND v.name < :ending{% endif %}
 {% if later and prefixed %}   AND (v.name, v.entity_id) > (:name_after, :id)
-{% elif later %}   AND v.entity_id > :id{% endif %}
+{% elif later %}   AND v.entity_id > :id
+{% else %}   AND v.entity_id >= '00000000-0000-0000-0000-000000000000'{% endif %}
    AND {% if counted %}v.tx_from <= :tx AND v.tx_to > :tx
        {% elif timed %}v.transaction_time_start <= :at AND v.transaction_time_end > :at
        {% else %}v.tx_to = 9223372036854775807{% endif %}
@@ -603,13 +640,13 @@ SELECT done.tx, done.at, t.actor, t.reason, t.sources
 -- in: valid1 timestamptz, tx1 bigint, at1 timestamptz, valid2 timestamptz, tx2 bigint, at2 timestamptz, past uuid, most bigint
 WITH one AS (
     SELECT v.* FROM {{ schema }}.entities AS v
-     WHERE v.tenant_id = :tenant AND (:past IS NULL OR v.entity_id > :past)
+     WHERE v.tenant_id = :tenant AND v.entity_id >= coalesce(:past, '00000000-0000-0000-0000-000000000000') AND v.entity_id IS DISTINCT FROM :past
        AND {% if counted1 %}v.tx_from <= :tx1 AND v.tx_to > :tx1{% elif timed1 %}v.transaction_time_start <= :at1 AND v.transaction_time_end > :at1{% else %}v.tx_to = 9223372036854775807{% endif %}
        AND v.valid_time_start <= :valid1 AND v.valid_time_end > :valid1
 {% if narrow %}       AND v.tx_to <= :tx2 AND v.tx_to < 9223372036854775807{% endif %}
 ), other AS (
     SELECT v.* FROM {{ schema }}.entities AS v
-     WHERE v.tenant_id = :tenant AND (:past IS NULL OR v.entity_id > :past)
+     WHERE v.tenant_id = :tenant AND v.entity_id >= coalesce(:past, '00000000-0000-0000-0000-000000000000') AND v.entity_id IS DISTINCT FROM :past
        AND {% if counted2 %}v.tx_from <= :tx2 AND v.tx_to > :tx2{% elif timed2 %}v.transaction_time_start <= :at2 AND v.transaction_time_end > :at2{% else %}v.tx_to = 9223372036854775807{% endif %}
        AND v.valid_time_start <= :valid2 AND v.valid_time_end > :valid2
 {% if narrow %}       AND v.tx_from > :tx1{% endif %}
@@ -628,13 +665,13 @@ SELECT one.entity_id, one.entity_type, one.name, one.properties, one.valid_time_
 -- in: valid1 timestamptz, tx1 bigint, at1 timestamptz, valid2 timestamptz, tx2 bigint, at2 timestamptz, past uuid, most bigint
 WITH one AS (
     SELECT v.* FROM {{ schema }}.relationships AS v
-     WHERE v.tenant_id = :tenant AND (:past IS NULL OR v.relationship_id > :past)
+     WHERE v.tenant_id = :tenant AND v.relationship_id >= coalesce(:past, '00000000-0000-0000-0000-000000000000') AND v.relationship_id IS DISTINCT FROM :past
        AND {% if counted1 %}v.tx_from <= :tx1 AND v.tx_to > :tx1{% elif timed1 %}v.transaction_time_start <= :at1 AND v.transaction_time_end > :at1{% else %}v.tx_to = 9223372036854775807{% endif %}
        AND v.valid_time_start <= :valid1 AND v.valid_time_end > :valid1
 {% if narrow %}       AND v.tx_to <= :tx2 AND v.tx_to < 9223372036854775807{% endif %}
 ), other AS (
     SELECT v.* FROM {{ schema }}.relationships AS v
-     WHERE v.tenant_id = :tenant AND (:past IS NULL OR v.relationship_id > :past)
+     WHERE v.tenant_id = :tenant AND v.relationship_id >= coalesce(:past, '00000000-0000-0000-0000-000000000000') AND v.relationship_id IS DISTINCT FROM :past
        AND {% if counted2 %}v.tx_from <= :tx2 AND v.tx_to > :tx2{% elif timed2 %}v.transaction_time_start <= :at2 AND v.transaction_time_end > :at2{% else %}v.tx_to = 9223372036854775807{% endif %}
        AND v.valid_time_start <= :valid2 AND v.valid_time_end > :valid2
 {% if narrow %}       AND v.tx_from > :tx1{% endif %}

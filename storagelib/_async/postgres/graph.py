@@ -86,29 +86,23 @@ class AsyncPostgresGraph:
     async def revise(self, revision: Revision, note: Note) -> Revised:
         """Change what is known of one subject over a range of valid time, in one tick and one round trip."""
         relationships = revision.kind == "relationship"
-        span = {"subject": revision.subject, "valid_from": revision.valid_from, "valid_to": revision.valid_to}
-        asked = {**span, "expected": revision.expected_tx, "anywhere": revision.mode in {"correct", "retire"}}
         if revision.mode == "retire":
-            asked["valid_from"] = span["valid_from"] = LONG_AGO
+            return await self._withdraw(revision, note)
+        span = {"subject": revision.subject, "valid_from": revision.valid_from, "valid_to": revision.valid_to}
+        asked = {**span, "expected": revision.expected_tx, "anywhere": revision.mode == "correct"}
         calls: list[tuple[Query, dict[str, Any]]] = [
             (_Q["lock"], {}),
             (_Q["tick_to_revise"].variant(relationships=relationships), asked),
+            (_Q["close"].variant(relationships=relationships), span),
+            _reopened(revision, span),
         ]
-        if revision.mode == "retire" and not relationships:
-            calls.append((_Q["retire"], {"subject": revision.subject}))
-        else:
-            calls.append((_Q["close"].variant(relationships=relationships), span))
-        if revision.mode != "retire":
-            calls.append(_reopened(revision, span))
         if revision.embedding is not None:
             calls.append(_embeddings([(revision.subject, revision.embedding)]))
         results = await self._database.run([*calls, *_noted(note)])
         ((latest, inverted, tx, at),) = results[1]
         if tx is None:
             return Revised(latest, inverted=inverted)
-        closed, *with_it = results[2][0]
-        opened = results[3][0][0] if revision.mode != "retire" else 0
-        return Revised(latest, Tick(tx, at), closed, opened, with_it[0] if with_it else 0)
+        return Revised(latest, Tick(tx, at), results[2][0][0], results[3][0][0])
 
     async def erase(self, entity_id: UUID, reason: str, actor: str | None) -> int:
         """Remove every version of an entity, its relationships and embeddings; count the versions."""
@@ -294,6 +288,18 @@ class AsyncPostgresGraph:
             halves = (row[:_ENTITY], row[_ENTITY:])
             found.append(tuple(None if half[0] is None else _versions(kind, [half])[0] for half in halves))
         return found
+
+    async def _withdraw(self, revision: Revision, note: Note) -> Revised:
+        """End all current versions of a subject, an entity's with its relationships; over the quota too."""
+        ((latest, tx, at, closed, with_it),) = await self._database.fetch(
+            _Q["withdraw"].variant(relationships=revision.kind == "relationship"),
+            subject=revision.subject,
+            expected=revision.expected_tx,
+            actor=note.actor,
+            reason=note.reason,
+            sources=note.sources,
+        )
+        return Revised(latest) if tx is None else Revised(latest, Tick(tx, at), closed, 0, with_it)
 
 
 def _known(known: int | datetime | None) -> tuple[dict[str, bool], dict[str, Any]]:

@@ -30,11 +30,6 @@ from storagelib.errors import AlreadyExists, Conflict, InvalidInput
 __all__ = ["PostgresEvents"]
 
 _QUERIES = load("events")
-_APPEND = {
-    (expecting, keyed): _QUERIES["append"].variant(expecting=expecting, keyed=keyed)
-    for expecting in (False, True)
-    for keyed in (False, True)
-}
 _APPEND_MANY = {
     (expecting, keyed): _QUERIES["append_many"].variant(expecting=expecting, keyed=keyed)
     for expecting in (False, True)
@@ -141,7 +136,7 @@ class PostgresEvents:
 
     def _one(self, draft: Draft, expected: dict[str, int]) -> list[Appended] | None:
         rows = self._database.fetch(
-            _APPEND[bool(expected), draft.given],
+            _QUERIES["append"],
             event_id=draft.event_id,
             event_type=draft.event_type,
             stream=draft.stream,
@@ -150,6 +145,7 @@ class PostgresEvents:
             language=draft.language,
             payload=draft.payload,
             expected=expected.get(draft.stream),
+            keyed=draft.given,
         )
         return [Appended(draft.event_id, draft.stream, *rows[0])] if rows else None
 

@@ -53,6 +53,42 @@ def nodes(
     return list(_walk(row[0][0]["Plan"]))
 
 
+def counted(
+    connection: psycopg.Connection[Any], schema: str, tenant: str, call: tuple[Query, Mapping[str, Any]], mode: str
+) -> dict[str, tuple[int, int]]:
+    """Run a statement and take it back; return how many scans from end to end each table saw, and how many rows were read.
+
+    This sees into functions, which a plan does not.
+    """
+    query, values = call
+    compiled = compile_query(query, {"schema": ident(schema), "extensions": ident("public")})
+    given = {**values, "tenant": tenant}
+    types = ", ".join(kind for _, kind in compiled.parameters)
+    arguments = sql.SQL(", ").join(sql.Literal(given[name]) for name, _ in compiled.parameters)
+    with connection.transaction(force_rollback=True):
+        connection.execute(sql.SQL("SET LOCAL plan_cache_mode = {}").format(sql.SQL(mode)))
+        connection.execute(f"PREPARE counted ({types}) AS {compiled.text}".encode())
+        before = _counters(connection, schema)
+        assert connection.execute(sql.SQL("EXECUTE counted ({})").format(arguments)).fetchall()
+        after = _counters(connection, schema)
+        connection.execute("DEALLOCATE counted")
+    none = (0, 0)
+    return {
+        table: (scanned - before.get(table, none)[0], read - before.get(table, none)[1])
+        for table, (scanned, read) in after.items()
+    }
+
+
+def _counters(connection: psycopg.Connection[Any], schema: str) -> dict[str, tuple[int, int]]:
+    """Read what the session has counted since it last told the server."""
+    rows = connection.execute(
+        "SELECT relname, seq_scan, seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables"
+        " WHERE schemaname = %s",
+        (schema,),
+    ).fetchall()
+    return {name: (scanned, read) for name, scanned, read in rows}
+
+
 def _walk(node: Node) -> Iterator[Node]:
     yield node
     for child in node.get("Plans", []):

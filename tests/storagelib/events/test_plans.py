@@ -18,7 +18,7 @@ from storagelib.credentials import Credentials
 from storagelib.identifiers import uuid7
 from tests.plugins.installation import Installation
 from tests.plugins.tenants import make_tenant
-from tests.storagelib.events.plans import MODES, nodes, scans, sent_statements, touched
+from tests.storagelib.events.plans import MODES, counted, nodes, scans, sent_statements, touched
 
 ROWS = 100_000
 TENANT = "planned"
@@ -171,15 +171,35 @@ def test_the_time_leaves_partitions_out(filled: Filled, monkeypatch: pytest.Monk
     assert len(bounded) <= 5
 
 
-WRITES: dict[str, Callable[[Any, str], Any]] = {
+ONES: dict[str, Callable[[Any, str], Any]] = {
     "one": lambda events, _: events.append("t", stream="stream7"),
+    "one to a new stream": lambda events, new: events.append("t", stream=new),
     "one as expected": lambda events, new: events.append("t", stream=new, expected_version=0),
     "one with an id": lambda events, new: events.append("t", stream=new, event_id=uuid7()),
+}
+WRITES: dict[str, Callable[[Any, str], Any]] = {
     "many": lambda events, _: events.append_many([NewEvent("t", stream=f"stream{n % 10}") for n in range(100)]),
     "many as expected": lambda events, new: events.append_many(
         [NewEvent("t", stream=new, event_id=uuid7()) for _ in range(100)], expected_versions={new: 0}
     ),
 }
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ONES)
+def test_appending_one_reads_the_clock_and_a_head(
+    filled: Filled, monkeypatch: pytest.MonkeyPatch, name: str, mode: str
+) -> None:
+    """Within the function nothing is read but the tenant's clock and one stream, by their keys."""
+    with sent_statements(monkeypatch) as sent:
+        ONES[name](filled.store.for_tenant(TENANT).events, str(uuid7()))
+    assert len(sent) == 1
+    query, values = sent[0]
+    again = {**values, "event_id": uuid7(), "expected": 1 if values["expected"] == 0 else None}
+    seen = counted(filled.connection, filled.schema, TENANT, (query, again), mode)
+    assert seen["event_streams"] == (0, 1)
+    assert seen["tenant_clock"][1] <= 4
+    assert sum(read for table, (_, read) in seen.items() if table.startswith(("event_log", "event_ids"))) == 0
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -192,8 +212,8 @@ def test_appending_reads_one_row_a_stream(
         WRITES[name](filled.store.for_tenant(TENANT).events, str(uuid7()))
     assert len(sent) == 1
     query, values = sent[0]
-    again: dict[str, Any] = {**values, "event_id": uuid7(), "event_ids": [uuid7() for _ in range(100)]}
-    again["expected"] = [-1] * len(values["streams"]) if "streams" in values else 1
+    again: dict[str, Any] = {**values, "event_ids": [uuid7() for _ in range(100)]}
+    again["expected"] = [-1] * len(values["streams"])
     plan = nodes(filled.connection, filled.schema, TENANT, (query, again), mode)
     assert (
         next(node for node in plan if node.get("Relation Name", "").startswith("event_log"))["Node Type"]

@@ -1,0 +1,102 @@
+"""What only a server can show of the graph: deleting over the quota, and a graph that was there before its indexes changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from storage_sql.runner import RunOptions, migrate_postgres
+from storagelib import Store
+from storagelib.errors import NotFound, QuotaExceeded
+from tests.plugins.conformance import Tenants, opening_of
+from tests.plugins.installation import bootstrapped_on, drive_on
+
+ENTITY, NEIGHBOUR, EDGE = UUID(int=1), UUID(int=2), UUID(int=3)
+_VERSION = """INSERT INTO llmspell.entities (tenant_id, entity_id, entity_type, name, valid_time_start,
+    valid_time_end, transaction_time_start, tx_from) VALUES (%s, %s, 't', 'n', %s, %s, '2020-01-01', %s)"""
+_LINK = """INSERT INTO llmspell.relationships (tenant_id, relationship_id, from_entity, to_entity, relationship_type,
+    valid_time_start, transaction_time_start, tx_from) VALUES ('acme', %s, %s, %s, 'r', '-infinity', '2020-01-01', 1)"""
+
+
+@contextmanager
+def over_quota(tenants: Tenants, tenant: str) -> Iterator[None]:
+    """Let the tenant be over a quota that is enforced."""
+    over = "quota_bytes = 10, used_bytes = 20, over_quota = true, quota_enforced = true"
+    with closing(psycopg.connect(tenants.installation.superuser_dsn, autocommit=True)) as superuser:
+        superuser.execute(f"UPDATE llmspell.tenants SET {over} WHERE tenant = %s".encode(), (tenant,))
+        yield
+        superuser.execute("UPDATE llmspell.tenants SET over_quota = false WHERE tenant = %s", (tenant,))
+
+
+@pytest.mark.parametrize("mode", ["role", "sealed"])
+def test_over_the_quota_everything_can_be_deleted(conformance_tenants: Tenants, mode: str) -> None:
+    """Deleting and erasing take nothing of the quota that counts; what was said of a deletion is kept all the same."""
+    tenant = conformance_tenants.new(mode)
+    opening = opening_of(conformance_tenants, mode)
+    with Store.open(opening.config, provider=opening.provider) as store:
+        graph = store.for_tenant(tenant).graph
+        ada, club = graph.add_entity("person", "Ada"), graph.add_entity("place", "Club")
+        visit = graph.add_relationship(ada.entity_id, club.entity_id, "visits")
+        again = graph.add_relationship(ada.entity_id, club.entity_id, "visits")
+        before = graph.last_transaction()
+        with over_quota(conformance_tenants, tenant):
+            with pytest.raises(QuotaExceeded):
+                graph.add_entity("person", "Charles")
+            with pytest.raises(QuotaExceeded):
+                graph.update_entity(ada.entity_id, name="Ada Lovelace")
+            one = graph.delete_relationship(visit.relationship_id, actor="tidier", reason="full", sources=["a"])
+            assert (one.tx, one.closed, one.opened) == (before + 1, 1, 0)
+            gone = graph.delete_entity(ada.entity_id)
+            assert (gone.tx, gone.closed, gone.relationships_closed) == (before + 2, 1, 1)
+            with pytest.raises(NotFound):
+                graph.delete_entity(ada.entity_id)
+            assert graph.last_transaction() == before + 2
+            assert graph.get_relationships([visit.relationship_id, again.relationship_id]) == {}
+            assert [(done.actor, done.reason) for done in graph.why(visit.relationship_id)][-1] == ("tidier", "full")
+            assert graph.erase(ada.entity_id, "asked for") == 3
+            assert graph.get_entity(club.entity_id).name == "Club"
+
+
+def test_a_graph_that_was_there_is_kept(superuser_url: str) -> None:
+    """Rows survive the exchange of indexes and constraints; two current versions of one moment are refused as before."""
+    with bootstrapped_on(superuser_url) as made:
+        drive_on(made.operator_dsn, migrate_postgres("llmspell", RunOptions(release="test", target=26)))
+        with closing(psycopg.connect(made.superuser_dsn, autocommit=True)) as superuser:
+            for tenant in ("acme", "other"):
+                superuser.execute(_VERSION, (tenant, ENTITY, "2020-01-01", "2021-01-01", 1))
+                superuser.execute(_VERSION, (tenant, ENTITY, "2021-01-01", "infinity", 1))
+            superuser.execute(_VERSION, ("acme", NEIGHBOUR, "-infinity", "infinity", 1))
+            superuser.execute(_LINK, (EDGE, ENTITY, NEIGHBOUR))
+            before = _rows(superuser)
+            drive_on(made.operator_dsn, migrate_postgres("llmspell", RunOptions(release="test")))
+            assert _rows(superuser) == before
+            with pytest.raises(psycopg.errors.ExclusionViolation):
+                superuser.execute(_VERSION, ("acme", ENTITY, "2020-06-01", "2020-07-01", 2))
+            with pytest.raises(psycopg.errors.ExclusionViolation):
+                superuser.execute(_LINK.replace("1)", "2)").encode(), (EDGE, NEIGHBOUR, ENTITY))
+            superuser.execute(_VERSION, ("third", ENTITY, "2020-06-01", "2020-07-01", 2))
+            wanted = {
+                "entities_current": "entity_id",
+                "entities_current_type": "entity_type",
+                "entities_current_name": "name",
+                "relationships_current": "relationship_id",
+                "relationships_current_from": "from_entity",
+                "relationships_current_to": "to_entity",
+            }
+            for index, column in wanted.items():
+                ((text,),) = superuser.execute(
+                    "SELECT pg_get_indexdef(%s::regclass)", (f"llmspell.{index}",)
+                ).fetchall()
+                assert f"({column} IS NOT NULL)" in text
+
+
+def _rows(connection: psycopg.Connection[Any]) -> list[Any]:
+    found = []
+    for table in ("entities", "relationships"):
+        found += connection.execute(f"SELECT t.*::text FROM llmspell.{table} AS t ORDER BY 1".encode()).fetchall()
+    return found
