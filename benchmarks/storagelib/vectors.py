@@ -348,9 +348,8 @@ def _writes(ground: Ground) -> list[Result]:
         )
 
         def clear() -> None:
-            vectors.clear(dimension=768)
-            bare.execute("TRUNCATE bare.written")
-            bare.execute(f"TRUNCATE {langchain.table}".encode())
+            # Not by deleting: what is left of rows is in the way of the next ones, of ours alone.
+            bare.execute(f"TRUNCATE {schema}.vector_embeddings_768, bare.written, {langchain.table}".encode())
 
         def copy() -> None:
             with (

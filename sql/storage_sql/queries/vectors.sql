@@ -2,28 +2,31 @@
 -- id, scope, embedding, content, metadata, document_id, position, created_at, updated_at.
 -- All rows of one call have one time, that of its transaction, so that their order is theirs by id.
 
+-- Columns in which all rows are alike come as one value, or not at all. The arrays are taken apart in the list of what is
+-- selected: in FROM all rows would be written down first.
 -- name: insert
--- in: ids text[], scopes text[], embeddings vector[], contents text[], metadata jsonb[], documents text[], positions bigint[], terms text[]
+-- in: ids text[], embeddings vector[], scope text, scopes text[], metadata jsonb, metadatas jsonb[], contents text[], terms text[], documents text[], positions bigint[]
 INSERT INTO {{ schema }}.{{ table }}
-    (tenant_id, id, scope, embedding, content, metadata, document_id, position, terms, created_at, updated_at)
-SELECT :tenant, n.id, n.scope, n.embedding, n.content, n.metadata, n.document_id, n.position,
-       array_to_tsvector(string_to_array(btrim(n.terms), ' ')), now(), now()
-  FROM unnest(:ids::text[], :scopes::text[], :embeddings::{{ extensions }}.vector[], :contents::text[], :metadata::jsonb[],
-              :documents::text[], :positions::bigint[], :terms::text[])
-       AS n (id, scope, embedding, content, metadata, document_id, position, terms)
+    (tenant_id, id, embedding, scope, metadata, {% if contents %}content, terms, {% endif %}{% if documents %}document_id, {% endif %}{% if positions %}position, {% endif %}created_at, updated_at)
+SELECT :tenant, n.id, n.embedding, {% if scopes %}n.scope{% else %}:scope::text{% endif %}, {% if metadatas %}n.metadata{% else %}:metadata::jsonb{% endif %},
+       {% if contents %}n.content, array_to_tsvector(string_to_array(btrim(n.terms), ' ')), {% endif %}{% if documents %}n.document_id, {% endif %}{% if positions %}n.position, {% endif %}now(), now()
+  FROM (SELECT unnest(:ids::text[]) AS id, unnest(:embeddings::{{ extensions }}.vector[]) AS embedding
+               {% if scopes %}, unnest(:scopes::text[]) AS scope{% endif %}{% if metadatas %}, unnest(:metadatas::jsonb[]) AS metadata{% endif %}
+               {% if contents %}, unnest(:contents::text[]) AS content, unnest(:terms::text[]) AS terms{% endif %}
+               {% if documents %}, unnest(:documents::text[]) AS document_id{% endif %}{% if positions %}, unnest(:positions::bigint[]) AS position{% endif %}) AS n
 
--- Rows are written in the order of their ids, so that two writers never wait for each other.
+-- Rows come in the order of their ids, so that two writers never wait for each other.
 -- name: upsert
--- in: ids text[], scopes text[], embeddings vector[], contents text[], metadata jsonb[], documents text[], positions bigint[], terms text[]
+-- in: ids text[], embeddings vector[], scope text, scopes text[], metadata jsonb, metadatas jsonb[], contents text[], terms text[], documents text[], positions bigint[]
 WITH written AS (
     INSERT INTO {{ schema }}.{{ table }} AS old
-        (tenant_id, id, scope, embedding, content, metadata, document_id, position, terms, created_at, updated_at)
-    SELECT :tenant, n.id, n.scope, n.embedding, n.content, n.metadata, n.document_id, n.position,
-           array_to_tsvector(string_to_array(btrim(n.terms), ' ')), now(), now()
-      FROM unnest(:ids::text[], :scopes::text[], :embeddings::{{ extensions }}.vector[], :contents::text[],
-                  :metadata::jsonb[], :documents::text[], :positions::bigint[], :terms::text[])
-           AS n (id, scope, embedding, content, metadata, document_id, position, terms)
-     ORDER BY n.id COLLATE "C"
+        (tenant_id, id, embedding, scope, metadata, {% if contents %}content, terms, {% endif %}{% if documents %}document_id, {% endif %}{% if positions %}position, {% endif %}created_at, updated_at)
+    SELECT :tenant, n.id, n.embedding, {% if scopes %}n.scope{% else %}:scope::text{% endif %}, {% if metadatas %}n.metadata{% else %}:metadata::jsonb{% endif %},
+           {% if contents %}n.content, array_to_tsvector(string_to_array(btrim(n.terms), ' ')), {% endif %}{% if documents %}n.document_id, {% endif %}{% if positions %}n.position, {% endif %}now(), now()
+      FROM (SELECT unnest(:ids::text[]) AS id, unnest(:embeddings::{{ extensions }}.vector[]) AS embedding
+                   {% if scopes %}, unnest(:scopes::text[]) AS scope{% endif %}{% if metadatas %}, unnest(:metadatas::jsonb[]) AS metadata{% endif %}
+                   {% if contents %}, unnest(:contents::text[]) AS content, unnest(:terms::text[]) AS terms{% endif %}
+                   {% if documents %}, unnest(:documents::text[]) AS document_id{% endif %}{% if positions %}, unnest(:positions::bigint[]) AS position{% endif %}) AS n
     ON CONFLICT (tenant_id, id) DO UPDATE SET
         scope = excluded.scope, embedding = excluded.embedding, content = excluded.content, metadata = excluded.metadata,
         document_id = excluded.document_id, position = excluded.position, terms = excluded.terms, updated_at = now()

@@ -90,12 +90,11 @@ class AsyncPostgresVectors:
 
     async def insert(self, new: NewVectors) -> None:
         """Write vectors with new ids, all or none."""
-        await self._run(new.dimension, list(_batches(_table("insert", new.dimension), new)))
+        await self._run(new.dimension, list(_batches("insert", new)))
 
     async def upsert(self, new: NewVectors) -> int:
         """Write vectors, all or none; count the new ids."""
-        query = _table("upsert", new.dimension)
-        answers = await self._run(new.dimension, list(_batches(query, _in_order(new))))
+        answers = await self._run(new.dimension, list(_batches("upsert", _in_order(new))))
         return sum(int(rows[0][0]) for rows in answers)
 
     async def fetch(self, dimension: int, ids: list[str]) -> list[Vector]:
@@ -369,31 +368,46 @@ def _in_order(new: NewVectors) -> NewVectors:
     )
 
 
-def _batches(query: Query, new: NewVectors) -> Iterator[Call]:
-    """Split rows into statements of a bounded size."""
-    kept = new.terms()
+def _batches(name: str, new: NewVectors) -> Iterator[Call]:
+    """Split rows into statements of a bounded size, which say once what all rows of the batch share."""
+    scope, metadata = _shared(new.scopes), _shared(new.metadata)
+    kept = new.terms() if _given(new.contents) is not None else None
+    columns: dict[str, Any] = {"ids": new.ids, "embeddings": new.embeddings}
+    optional: dict[str, Sequence[Any] | None] = {
+        "scopes": None if scope is not None else new.scopes,
+        "metadatas": None if metadata is not None else new.metadata,
+        "contents": _given(new.contents),
+        "documents": _given(new.document_ids),
+        "positions": _given(new.positions),
+    }
+    query = _table(name, new.dimension, **{column: values is not None for column, values in optional.items()})
+    columns |= {column: values for column, values in optional.items() if values is not None}
+    if kept is not None:
+        columns["terms"] = kept
     for first, last in _pieces(new, kept):
-        part = slice(first, last)
-        yield (
-            query,
-            {
-                "ids": new.ids[part],
-                "scopes": new.scopes[part],
-                "embeddings": new.embeddings[part],
-                "contents": new.contents[part],
-                "metadata": new.metadata[part],
-                "documents": new.document_ids[part],
-                "positions": new.positions[part],
-                "terms": kept[part],
-            },
-        )
+        part = {column: values[first:last] for column, values in columns.items()}
+        yield query, {"scope": scope, "metadata": metadata, **part}
 
 
-def _pieces(new: NewVectors, kept: Sequence[str | None]) -> Iterator[tuple[int, int]]:
-    first, size = 0, 0
+def _shared(values: Sequence[str]) -> str | None:
+    """Return the value that all are, None when they differ."""
+    return values[0] if values.count(values[0]) == len(values) else None
+
+
+def _given(values: Sequence[Any]) -> Sequence[Any] | None:
+    """Return values of which any is there."""
+    return None if values.count(None) == len(values) else values
+
+
+def _pieces(new: NewVectors, kept: Sequence[str | None] | None) -> Iterator[tuple[int, int]]:
     fixed = 4 * new.dimension + _ROW_BYTES
-    for place, (content, metadata, words) in enumerate(zip(new.contents, new.metadata, kept, strict=True)):
-        size += fixed + len(metadata) + (0 if content is None else len(content) + len(words or ""))
+    if kept is None and _shared(new.metadata) is not None:
+        rows = max(1, _STATEMENT_BYTES // fixed)
+        yield from ((first, first + rows) for first in range(0, len(new.ids), rows))
+        return
+    first, size = 0, 0
+    for place, (content, metadata) in enumerate(zip(new.contents, new.metadata, strict=True)):
+        size += fixed + len(metadata) + (0 if content is None else 2 * len(content))
         if size >= _STATEMENT_BYTES:
             yield first, place + 1
             first, size = place + 1, 0
