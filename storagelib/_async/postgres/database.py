@@ -69,7 +69,7 @@ class AsyncLogin:
         self._pool = AsyncConnectionPool(
             self._conninfo,
             kwargs=self._options(),
-            connection_class=AsyncLibraryConnection,
+            connection_class=self._connections(),
             min_size=config.pool_min,
             max_size=max(config.pool_max, config.pool_min),
             timeout=config.pool_timeout_seconds,
@@ -88,6 +88,22 @@ class AsyncLogin:
             raise translated(error, sent=False) from error
         await self._pool.open()
         return self
+
+    def _connections(self) -> type[AsyncLibraryConnection]:
+        """Return the class of the pool's connections: why one was not let in is kept for whoever waits for it."""
+        login = self
+
+        class AsyncPooledConnection(AsyncLibraryConnection):
+            @classmethod
+            async def connect(cls, *given: Any, **named: Any) -> Any:
+                try:
+                    return await super().connect(*given, **named)
+                except psycopg.Error as error:
+                    fault = translated(error, sent=False)
+                    login._refusal = fault if isinstance(fault, StorageError) else None
+                    raise
+
+        return AsyncPooledConnection
 
     async def aclose(self) -> None:
         """Close every connection; one that is lent is closed when it is given back."""

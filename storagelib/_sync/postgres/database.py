@@ -70,7 +70,7 @@ class Login:
         self._pool = ConnectionPool(
             self._conninfo,
             kwargs=self._options(),
-            connection_class=LibraryConnection,
+            connection_class=self._connections(),
             min_size=config.pool_min,
             max_size=max(config.pool_max, config.pool_min),
             timeout=config.pool_timeout_seconds,
@@ -89,6 +89,22 @@ class Login:
             raise translated(error, sent=False) from error
         self._pool.open()
         return self
+
+    def _connections(self) -> type[LibraryConnection]:
+        """Return the class of the pool's connections: why one was not let in is kept for whoever waits for it."""
+        login = self
+
+        class PooledConnection(LibraryConnection):
+            @classmethod
+            def connect(cls, *given: Any, **named: Any) -> Any:
+                try:
+                    return super().connect(*given, **named)
+                except psycopg.Error as error:
+                    fault = translated(error, sent=False)
+                    login._refusal = fault if isinstance(fault, StorageError) else None
+                    raise
+
+        return PooledConnection
 
     def close(self) -> None:
         """Close every connection; one that is lent is closed when it is given back."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -70,3 +71,29 @@ def test_a_database_that_is_not_there(conformance_tenants: Tenants) -> None:
     found = refusal(dataclasses.replace(own, dbname="not_here"))
     assert isinstance(found, MigrationError)
     assert not found.retryable
+
+
+def test_a_login_that_is_taken_away_while_the_store_is_open(conformance_tenants: Tenants) -> None:
+    """Whoever waits for a connection is told why there is none, not that the pool is too small."""
+    own = conformance_tenants.of(conformance_tenants.new("role"))
+    config = StoreConfig.from_credentials(own, pool_max=2, pool_timeout_seconds=1)
+    with Store.open(config) as store:
+        kv = store.for_tenant(own.tenant_id).kv
+        kv.set("a", b"1")
+        with altered(conformance_tenants, own, "NOLOGIN", "LOGIN"):
+            with conformance_tenants.installation.database.connect() as connection:
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (own.user,)
+                )
+            with pytest.raises(PermissionDenied, match="suspended"):
+                until_refused(kv)
+        with contextlib.suppress(PermissionDenied):  # the pool learns it with its next try
+            kv.get("a")
+
+
+def until_refused(kv: Any) -> None:
+    """Call until another connection is needed."""
+    for _ in range(3):
+        with contextlib.suppress(Unavailable):
+            kv.get("a")
+    kv.get("a")
