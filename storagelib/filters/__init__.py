@@ -40,7 +40,7 @@ from __future__ import annotations
 from storagelib.filters.evaluation import equal, matches
 from storagelib.filters.parsing import parse
 from storagelib.filters.postgres import to_postgres
-from storagelib.filters.sqlite import json_same, to_sqlite
+from storagelib.filters.sqlite import json_meets, json_same, to_sqlite
 from storagelib.filters.tree import And, Compare, Equals, Exists, Filter, Not, OneOf, Or, Path, StartsWith
 
 __all__ = [
@@ -55,6 +55,7 @@ __all__ = [
     "Path",
     "StartsWith",
     "equal",
+    "json_meets",
     "json_same",
     "matches",
     "parse",

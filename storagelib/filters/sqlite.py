@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any, Final, TypeAlias
 
 from storagelib import documents
 from storagelib.documents import Json
-from storagelib.filters.evaluation import equal
+from storagelib.filters.evaluation import equal, matches
 from storagelib.filters.tree import And, Compare, Equals, Exists, Filter, Not, OneOf, Or, Path, Sign, StartsWith
 
-__all__ = ["json_same", "to_sqlite"]
+__all__ = ["json_meets", "json_same", "to_sqlite"]
 
 # A key that is spelled in JSON text as it is, so that it may stand between the quotes of a JSON path.
 _PLAIN: Final = re.compile(r'[^"\\\x00-\x1f]+')
@@ -30,8 +31,8 @@ def to_sqlite(wanted: Filter, column: str = "metadata") -> tuple[str, dict[str, 
     """Return a condition and its parameters by name; ``:f1``, ``:f2`` … stand for them in the text.
 
     ``column`` is SQL of the caller's, such as ``metadata`` or ``item.metadata``; what it holds must have been written by
-    ``storagelib.documents``. Keys and operands are parameters, all of them. The connection must know ``json_same``:
-    ``connection.create_function("json_same", 2, json_same, deterministic=True)``.
+    ``storagelib.documents``. Keys and operands are parameters, all of them. The connection must know ``json_same`` and
+    ``json_meets``: ``connection.create_function("json_same", 2, json_same, deterministic=True)``.
 
     >>> to_sqlite(Exists(("size",)))
     ('(json_type(metadata, :f1) IS NOT NULL)', {'f1': '$."size"'})
@@ -49,6 +50,15 @@ def json_same(one: str, other: str) -> bool:
     return equal(documents.decode(one), documents.decode(other))
 
 
+def json_meets(document: str | None, condition: str) -> bool:
+    """Tell whether a document meets one condition; the function that conditions over keys call that no JSON path can say.
+
+    >>> json_meets('{"a":2}', '["<",["a"],3]'), json_meets(None, '["exists",["a"],null]')
+    (True, False)
+    """
+    return matches(_read(condition), {} if document is None else documents.decode(document))
+
+
 class _Compiling:
     def __init__(self, column: str) -> None:
         self.column = column
@@ -56,11 +66,14 @@ class _Compiling:
         self.paths: dict[Path, _Node] = {}
 
     def condition(self, wanted: Filter) -> str:
+        if not isinstance(wanted, And | Or | Not) and not all(map(_PLAIN.fullmatch, wanted.path)):
+            # JSON paths of SQLite cannot say every key, and rows of json_each, joined once for each key of the path, took
+            # milliseconds for each document.
+            return f"json_meets({self.column}, {self.parameter(_spelled(wanted))})"
         match wanted:
-            case And(parts):
-                return _joined("AND", [self.condition(part) for part in parts], "1")
-            case Or(parts):
-                return _joined("OR", [self.condition(part) for part in parts], "0")
+            case And(parts) | Or(parts):
+                joined = [self.condition(part) for part in parts]
+                return _joined("AND", joined, "1") if isinstance(wanted, And) else _joined("OR", joined, "0")
             case Not(part):
                 return f"(NOT {self.condition(part)})"
             case Exists(path):
@@ -127,46 +140,13 @@ class _Compiling:
 
     def node(self, steps: Path) -> _Node:
         if steps not in self.paths:
-            plain = all(_PLAIN.fullmatch(step) for step in steps)
-            self.paths[steps] = self.direct(steps) if plain else self.by_rows(steps)
+            path = self.parameter(_json_path(steps))
+            self.paths[steps] = _Node(
+                type=f"json_type({self.column}, {path})",
+                value=f"json_extract({self.column}, {path})",
+                text=f"({self.column} -> {path})",
+            )
         return self.paths[steps]
-
-    def direct(self, steps: Path) -> _Node:
-        arguments = f"{self.column}, {self.parameter(_json_path(steps))}"
-        path = arguments.removeprefix(f"{self.column}, ")
-        return _Node(
-            type=f"json_type({arguments})",
-            value=f"json_extract({arguments})",
-            text=f"({self.column} -> {path})",
-        )
-
-    def by_rows(self, steps: Path) -> _Node:
-        # JSON paths of SQLite cannot say every key, and what they can say depends on its version; rows can be compared.
-        tables, tests = [f"json_each({self.column}) AS s0"], []
-        for index, step in enumerate(steps):
-            tests.append(f"s{index}.key = {self.parameter(step)}")
-            if index:
-                tables.append(
-                    f"json_each(CASE s{index - 1}.type WHEN 'object' THEN s{index - 1}.value END) AS s{index}"
-                )
-        last = len(steps) - 1
-        rows = f"FROM {', '.join(tables)} WHERE {' AND '.join(tests)}"
-        parent = f"s{last - 1}.value" if last else self.column
-        return _Node(
-            type=f"(SELECT s{last}.type {rows})",
-            value=f"(SELECT s{last}.value {rows})",
-            text=f"(SELECT {self.spelling(parent, steps[-1])} {rows})",
-        )
-
-    def spelling(self, parent: str, step: str) -> str:
-        if _PLAIN.fullmatch(step):
-            return f"{parent} -> {self.parameter(_json_path((step,)))}"
-        # Only asked for a number. Merged into an object that has this key alone, the parent begins with this key, and
-        # the number ends before the next comma or brace.
-        stub = documents.encode({step: 0})
-        merged = f"substr(json_patch({self.parameter(stub)}, {parent}), {self.parameter(len(stub) - 1)})"
-        end = f"min(instr({merged} || ',', ','), instr({merged} || '}}', '}}')) - 1"
-        return f"substr({merged}, 1, {end})"
 
     def parameter(self, value: Any) -> str:
         name = f"f{len(self.parameters) + 1}"
@@ -181,6 +161,37 @@ class _Node:
 
     def __init__(self, *, type: str, value: str, text: str) -> None:  # noqa: A002 - it is the type
         self.type, self.value, self.text = type, value, text
+
+
+Leaf: TypeAlias = Equals | OneOf | Compare | StartsWith | Exists
+_KINDS: Final[Mapping[str, Callable[[Path, Any], Leaf]]] = {
+    "equals": Equals,
+    "one_of": lambda path, values: OneOf(path, tuple(values)),
+    "starts_with": StartsWith,
+    "exists": lambda path, _: Exists(path),
+}
+
+
+def _spelled(wanted: Leaf) -> str:
+    """Write one condition as the text that ``json_meets`` reads."""
+    match wanted:
+        case Equals(path, value):
+            return documents.encode(["equals", list(path), value])
+        case OneOf(path, values):
+            return documents.encode(["one_of", list(path), list(values)])
+        case Compare(path, sign, value):
+            return documents.encode([sign, list(path), value])
+        case StartsWith(path, prefix):
+            return documents.encode(["starts_with", list(path), prefix])
+        case Exists(path):
+            return documents.encode(["exists", list(path), None])
+
+
+@lru_cache(maxsize=8)
+def _read(condition: str) -> Leaf:
+    kind, path, operand = documents.decode(condition)
+    made = _KINDS.get(kind)
+    return Compare(tuple(path), kind, operand) if made is None else made(tuple(path), operand)
 
 
 _CONSTANTS: Final = {"null": "None", "true": "True", "false": "False"}

@@ -32,7 +32,7 @@ from storagelib.errors import (
     StorageError,
     Unavailable,
 )
-from storagelib.filters import json_same
+from storagelib.filters import json_meets, json_same
 from storagelib.release import release_name
 
 __all__ = ["Durability", "SqliteEngine", "SqliteStore", "reads", "reads_together", "writes", "writes_once"]
@@ -191,6 +191,7 @@ class SqliteEngine:
             ):
                 connection.execute(f"PRAGMA {pragma}")
             connection.create_function("json_same", 2, json_same, deterministic=True)
+            connection.create_function("json_meets", 2, json_meets, deterministic=True)
         except BaseException:
             connection.close()
             raise

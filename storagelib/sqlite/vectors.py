@@ -31,12 +31,15 @@ from storagelib.components.vectors import (
     match_of,
     vector_of,
 )
+from storagelib.errors import InvalidInput
 from storagelib.limits import INTEGER_MAX
 from storagelib.sqlite.engine import SqliteStore, reads, reads_together, writes
 
-__all__ = ["SqliteVectors", "make_table"]
+__all__ = ["DIMENSIONS_MAX", "SqliteVectors", "make_table"]
 
 _TABLE: Final = re.compile(r"vector_embeddings_([0-9]+)")
+DIMENSIONS_MAX: Final = 200
+"""Dimensions that one file has tables of."""
 # What a scan holds at once, so that a large table needs no memory of its size.
 _CHUNK_BYTES: Final = 32 << 20
 _COLUMNS: Final = "id, scope, embedding, content, metadata, document_id, position, created_at, updated_at"
@@ -240,10 +243,8 @@ class SqliteVectors(SqliteStore):
     @reads_together
     def dimensions(self, database: Connection) -> list[int]:
         """Return the dimensions of which there are vectors."""
-        names = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-        found = sorted(int(name[1]) for (text,) in names if (name := _TABLE.fullmatch(text)))
         held = "SELECT EXISTS (SELECT 1 FROM {table} WHERE tenant_id = :tenant)"
-        return [dimension for dimension in found if self._run(database, held, dimension).fetchone()[0]]
+        return [dimension for dimension in _known(database) if self._run(database, held, dimension).fetchone()[0]]
 
     @reads
     def stats(self, database: Connection, dimension: int) -> VectorStats:
@@ -322,10 +323,22 @@ def _name(dimension: int) -> str:
 
 
 def make_table(database: Connection, dimension: int) -> None:
-    """Make the table of a dimension, when it is not there."""
+    """Make the table of a dimension, when it is not there; raises ``InvalidInput`` where there are too many.
+
+    Every connection reads the whole schema, and ``dimensions`` looks at every table.
+    """
     if not _exists(database, dimension):
+        if len(_known(database)) >= DIMENSIONS_MAX:
+            fault = f"embedding: the file has tables of {DIMENSIONS_MAX} dimensions, and there is none of {dimension}"
+            raise InvalidInput("the argument cannot be used", [fault])
         for statement in _CREATE:
             database.execute(statement.format(table=_name(dimension), dimension=dimension))
+
+
+def _known(database: Connection) -> list[int]:
+    """Return the dimensions that have a table, ascending."""
+    names = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    return sorted(int(name[1]) for (text,) in names if (name := _TABLE.fullmatch(text)))
 
 
 def _exists(database: Connection, dimension: int) -> bool:

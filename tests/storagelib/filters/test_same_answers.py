@@ -158,6 +158,7 @@ def sqlite() -> Iterator[sqlite3.Connection]:
     """Give a table of JSON text."""
     connection = sqlite3.connect(":memory:")
     connection.create_function("json_same", 2, filters.json_same, deterministic=True)
+    connection.create_function("json_meets", 2, filters.json_meets, deterministic=True)
     connection.execute("CREATE TABLE items (n INTEGER PRIMARY KEY, metadata TEXT) STRICT")
     yield connection
     connection.close()
@@ -298,6 +299,23 @@ def test_large_and_deep_values_under_odd_keys_are_compared_in_time(
         assert by_sqlite(sqlite, wanted, texts) == [True, False, False]
         assert time.monotonic() - began < 3
         assert by_postgres(postgres, wanted, texts) == [True, False, False]
+
+
+@pytest.mark.parametrize("operator", ["$gt", "$lte", "$eq", "$in", "$exists", "$like-prefix"])
+def test_a_condition_under_odd_keys_takes_as_long_as_reading_the_document(
+    sqlite: sqlite3.Connection, operator: str
+) -> None:
+    """Two hundred documents under the longest path: joined key by key they took half a second."""
+    keys = [f'k"{index}' for index in range(16)]
+    held: Any = "text" if operator == "$like-prefix" else 5.5
+    operand: Any = {"$in": [5.5, "x"], "$exists": True, "$like-prefix": "te", "$gt": 5}.get(operator, 5.5)
+    for key in reversed(keys):
+        held = {key: held, **{f"other{index}": index for index in range(20)}}
+    texts = [documents.encode(held)] * 200
+    wanted = filters.parse({".".join(keys): {operator: operand}})
+    began = time.monotonic()
+    assert by_sqlite(sqlite, wanted, texts) == [True] * 200
+    assert time.monotonic() - began < 0.3
 
 
 def test_no_text_of_the_caller_stands_in_the_statement() -> None:

@@ -17,6 +17,7 @@ from storage_sql.runner import RunOptions, migrate_postgres
 from storagelib._sync.store import Store
 from storagelib.config import PostgresConfig, StoreConfig
 from storagelib.credentials import Credentials
+from storagelib.errors import InvalidInput
 from tests.plugins.installation import Installation, drive_on
 from tests.plugins.tenants import ALL_STORES, grant_stores, make_tenant
 
@@ -230,3 +231,21 @@ def test_a_table_that_a_failed_write_would_have_made_is_not_there(tmp_path: Path
         assert vectors.count(dimension=3) == 0
         vectors.insert("a", [1.0, 2.0, 3.0])
         assert vectors.dimensions() == (3,)
+
+
+def test_an_sqlite_file_has_tables_of_so_many_dimensions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more is refused, with nothing written; those that are there go on, for every tenant."""
+    monkeypatch.setattr("storagelib.sqlite.vectors.DIMENSIONS_MAX", 8)
+    with Store.open(StoreConfig.on_sqlite(tmp_path / "x.db")) as store:
+        vectors = store.for_tenant("acme").vectors
+        for dimension in range(1, 30):
+            try:
+                vectors.insert("one", np.ones(dimension, np.float32))
+            except InvalidInput as error:
+                assert "8 dimensions" in str(error)  # noqa: PT017 - which one is the first depends on the migrations
+        made = vectors.dimensions()
+        assert 1 <= len(made) <= 8
+        assert all(store.for_tenant("other").vectors.upsert("one", np.ones(size, np.float32)) for size in made)
+        with pytest.raises(InvalidInput, match="8 dimensions"):
+            vectors.upsert("one", np.ones(77, np.float32))
+        assert vectors.count(dimension=77) == 0
