@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -67,6 +68,21 @@ class Ground:
     def sqlite(self, name: str) -> Store:
         """Open a store on a file of its own, with the settings of the raw peer."""
         return Store.open(StoreConfig.on_sqlite(self.folder / f"{name}.db", durability="normal"))
+
+    def raw_sqlite(self, name: str, *tables: str) -> sqlite3.Connection:
+        """Open a peer's own file, with the tables of the store that ``sqlite`` opened: same keys, indexes and checks."""
+        marks = ", ".join("?" for _ in tables)
+        made = f"SELECT sql FROM sqlite_master WHERE tbl_name IN ({marks}) AND sql IS NOT NULL ORDER BY type DESC"
+        with closing(sqlite3.connect(self.folder / f"{name}.db")) as ours:
+            statements = ours.execute(made, tables).fetchall()
+        raw = sqlite3.connect(self.folder / f"raw-{name}.db", isolation_level=None)
+        for statement in (
+            "PRAGMA journal_mode = WAL",
+            "PRAGMA synchronous = NORMAL",
+            *(text for (text,) in statements),
+        ):
+            raw.execute(statement)
+        return raw
 
 
 @contextmanager

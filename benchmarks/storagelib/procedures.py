@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import sqlite3
 from typing import Any
 from uuid import UUID
 
@@ -24,12 +23,11 @@ _SAVE = "INSERT INTO bare.procedures (tenant_id, name, version, scope, steps) VA
 _SUCCEED = """UPDATE bare.procedures
 SET successes = successes + 1, revision = revision + 1, last_outcome_at = greatest(last_outcome_at, now())
 WHERE tenant_id = %b AND name = %b RETURNING version, prior, successes, failures, last_outcome_at, now()"""
-_SQLITE_TABLE = """CREATE TABLE bare (
-    tenant_id TEXT NOT NULL, pattern_id TEXT NOT NULL, scope TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL,
-    frequency INTEGER NOT NULL DEFAULT 1, last_seen INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (tenant_id, pattern_id), UNIQUE (tenant_id, scope, key, value)) STRICT"""
-_SQLITE_OBSERVE = """INSERT INTO bare AS old (tenant_id, pattern_id, scope, key, value) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (tenant_id, scope, key, value) DO UPDATE SET frequency = old.frequency + 1, last_seen = 1
+_SQLITE_OBSERVE = """INSERT INTO procedural_patterns AS old
+    (tenant_id, pattern_id, scope, key, value, first_seen, last_seen, created_at, updated_at)
+VALUES (?, ?, ?, ?, ?, 1, 1, 1, 1)
+ON CONFLICT (tenant_id, scope, key, value) DO UPDATE
+SET frequency = old.frequency + 1, last_seen = excluded.last_seen, updated_at = excluded.updated_at
 RETURNING frequency"""
 _PEER = "the bare prepared statement, no row-level security"
 _STATES = ("planning", "searching", "reading", "writing", "done")
@@ -93,22 +91,20 @@ async def _awaited(ground: Ground) -> list[Result]:
 
 
 def _sqlite(ground: Ground) -> Result:
-    raw = sqlite3.connect(ground.folder / "raw-procedures.db", isolation_level=None)
-    raw.execute("PRAGMA journal_mode = WAL")
-    raw.execute("PRAGMA synchronous = NORMAL")
-    raw.execute(_SQLITE_TABLE)
+    """Compare with sqlite3 on a table that has our columns, keys, indexes and checks."""
     mine, theirs = _steps(), _steps()
 
     def peer() -> Any:
         tenant, known, *values = _bare(*next(theirs))
-        return raw.execute(_SQLITE_OBSERVE, (tenant, str(known), *values)).fetchone()
+        return raw.execute(_SQLITE_OBSERVE, (tenant, str(known), *values)).fetchall()
 
     with ground.sqlite("procedures") as store:
+        raw = ground.raw_sqlite("procedures", "procedural_patterns")
         procedures = store.for_tenant("acme").procedures
         pair = latency(
             lambda: procedures.record_transition("agent", "state", *next(mine)),
             peer,
             calls=1000,
         )
-    raw.close()
+        raw.close()
     return compared("procedures record_transition, SQLite", pair, "raw sqlite3")

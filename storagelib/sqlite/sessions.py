@@ -75,6 +75,11 @@ SELECT count(*) FROM session_messages
 _APPEND = f"""
 INSERT INTO session_messages (tenant_id, {", ".join(_STORED_MESSAGE)})
 VALUES (?, {", ".join("?" for _ in _STORED_MESSAGE)})"""
+_GROW = """
+UPDATE sessions SET thread_id = coalesce(thread_id, ?), last_sequence = last_sequence + ?,
+    message_count = message_count + ?, last_accessed_at = ?
+ WHERE tenant_id = ? AND session_id = ? AND status = 'active' AND (expires_at IS NULL OR expires_at > ?)
+RETURNING thread_id, last_sequence, message_count"""
 _REMOVE = "DELETE FROM session_messages WHERE tenant_id = ? AND thread_id = ? AND sequence > ?"
 _REMOVE_ONE = "DELETE FROM session_messages WHERE tenant_id = ? AND thread_id = ? AND sequence = ?"
 
@@ -92,8 +97,8 @@ class SqliteSessions(SqliteStore):
     @reads
     def get(self, database: Connection, session_id: str) -> Session | None:
         """Return a session."""
-        row = self._row(database, session_id)
-        return None if row is None else self._session(row)
+        row = database.execute(_ONE, (self.tenant_id, session_id)).fetchone()
+        return None if row is None else self._read(row)
 
     @writes
     def update(self, database: Connection, session_id: str, update: Update) -> Session:
@@ -141,7 +146,7 @@ class SqliteSessions(SqliteStore):
         position = (self.tenant_id, to_microseconds(before[0]), before[1])
         now = [self.engine.now()] if status in {"active", "expired"} else []
         bounds = (*(position * 2 if status == "expired" else position), *now, limit)
-        return [self._session(_named(row)) for row in database.execute(_LISTED[status], bounds)]
+        return [self._read(row) for row in database.execute(_LISTED[status], bounds)]
 
     @writes
     def expire(self, database: Connection, limit: int) -> int:
@@ -161,25 +166,24 @@ class SqliteSessions(SqliteStore):
     @writes
     def append(self, database: Connection, session_id: str, messages: list[NewMessage]) -> list[Message]:
         """Append messages whose keys differ to an active session; give those whose key is known as they are."""
-        row = self._row(database, session_id)
-        known = (
-            {} if row is None else self._known(database, row, [item.key for item in messages if item.key is not None])
-        )
+        keys = [item.key for item in messages if item.key is not None]
+        known: dict[str | None, Message] = {}
+        if keys and (row := self._row(database, session_id)) is not None:
+            known.update(self._known(database, row, keys))
         fresh = [item for item in messages if item.key is None or item.key not in known]
         written: Iterator[Message] = iter(())
-        if fresh or row is None:
-            row = self._active(database, session_id)
-            thread, now = row["thread_id"] or str(uuid7()), self.engine.now()
-            stored = [_stored(row, thread, number, item, now) for number, item in enumerate(fresh, 1)]
-            database.executemany(_APPEND, ((self.tenant_id, *values) for values in stored))
+        if fresh:
+            now, added = self.engine.now(), len(fresh)
+            asked = (str(uuid7()), added, added, now, self.tenant_id, session_id, now)
+            grown = database.execute(_GROW, asked).fetchall()
+            if not grown:
+                found = self._row(database, session_id)
+                check_active(session_id, None if found is None else status_of(found, now))
+            ((thread, last, count),) = grown
+            before = (last - added, count - added)
+            stored = [_stored(before, thread, number, item, now) for number, item in enumerate(fresh, 1)]
+            database.executemany(_APPEND, [(self.tenant_id, *values) for values in stored])
             written = iter([_message(values) for values in stored])
-            changes = {
-                "thread_id": thread,
-                "last_sequence": row["last_sequence"] + len(fresh),
-                "message_count": row["message_count"] + len(fresh),
-                "last_accessed_at": now,
-            }
-            self._change(database, session_id, changes)
         return [known[item.key] if item.key in known else next(written) for item in messages]
 
     @reads_together
@@ -367,20 +371,27 @@ class SqliteSessions(SqliteStore):
         database.execute(query, (*changes.values(), self.tenant_id, session_id))
 
     def _session(self, row: Row) -> Session:
-        status = status_of(row, self.engine.now())
-        *same, expires_at, accessed_at, created_at, updated_at = [row[column] for column in COLUMNS]
-        same[COLUMNS.index("status")] = status
-        times = (expires_at, accessed_at, created_at, updated_at)
-        return session([*same, *(None if time is None else from_microseconds(time) for time in times)])
+        return self._read([row[column] for column in COLUMNS])
+
+    def _read(self, row: Sequence[Any]) -> Session:
+        """Make a record of a row that begins with ``COLUMNS``."""
+        (one, data, metadata, status, version, count, last, artifacts, parent, branched, expires, *times) = row
+        if expires is not None:
+            if status == "active" and expires <= self.engine.now():
+                status = "expired"
+            expires = from_microseconds(expires)
+        accessed, created, updated = map(from_microseconds, times[:3])
+        same = (one, data, metadata, status, version, count, last, artifacts, parent, branched)
+        return session((*same, expires, accessed, created, updated))
 
 
 def _named(row: tuple[Any, ...]) -> dict[str, Any]:
     return dict(zip(_STORED, row, strict=True))
 
 
-def _stored(row: Row, thread: str, number: int, item: NewMessage, now: int) -> tuple[Any, ...]:
-    """Return a message's values in the order of ``_STORED_MESSAGE``."""
-    sequence, position = row["last_sequence"] + number, row["message_count"] + number
+def _stored(before: tuple[int, int], thread: str, number: int, item: NewMessage, now: int) -> tuple[Any, ...]:
+    """Return a message's values in the order of ``_STORED_MESSAGE``; ``before`` are the last number and the count."""
+    sequence, position = before[0] + number, before[1] + number
     same = (sequence, item.role, item.content, item.tokens, item.key, item.metadata, now)
     return (*same, thread, position, item.weight)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from sqlite3 import Connection
 from typing import Any, Final
@@ -21,14 +21,23 @@ from storagelib.components.workflow_states import (
     WorkflowState,
     workflow,
 )
-from storagelib.sqlite.engine import SqliteStore, reads, writes
+from storagelib.sqlite.engine import SqliteStore, reads, writes, writes_once
 
 __all__ = ["SqliteWorkflowStates"]
 
 _STORED: Final = (*COLUMNS, "lease_seconds")
+_TIMES_FROM: Final = COLUMNS.index("lease_expires_at")
 _SELECT = f"SELECT {', '.join(_STORED)} FROM workflow_states WHERE tenant_id = ?"
 _ONE = f"{_SELECT} AND workflow_id = ?"
 _INSERT = f"INSERT INTO workflow_states (tenant_id, {', '.join(_STORED)}) VALUES (?, {', '.join('?' for _ in _STORED)})"
+# What the caller knows does not come back.
+_PUT = f"""
+INSERT INTO workflow_states (tenant_id, workflow_id, workflow_name, state_data, current_step, created_at, last_updated)
+VALUES (?1, ?2, ?3, ?4, coalesce(?5, 0), ?6, ?6)
+ON CONFLICT (tenant_id, workflow_id) DO UPDATE
+SET state_data = ?4, workflow_name = coalesce(?3, workflow_name), current_step = coalesce(?5, current_step),
+    data_version = data_version + 1, last_updated = ?6
+RETURNING workflow_name, {", ".join(COLUMNS[3:])}"""
 _DELETE = "DELETE FROM workflow_states WHERE tenant_id = ? AND workflow_id = ?"
 _STEP = "SELECT step, position, output, completed_at FROM workflow_steps WHERE tenant_id = ? AND workflow_id = ?"
 _ONE_STEP = f"{_STEP} AND step = ?"
@@ -42,9 +51,17 @@ _STALLED = f"""{_SELECT} AND status = 'running' AND lease_expires_at <= ? AND (l
 class SqliteWorkflowStates(SqliteStore):
     """See ``WorkflowStatesBackend``."""
 
-    @writes
+    @writes_once
     def save(self, database: Connection, new: NewState, guard: Guard) -> WorkflowState:
         """Write a workflow, new or over the one that is there."""
+        if new.status is not None or guard != Guard():
+            return self.engine.write(lambda connection: self._save(connection, new, guard))
+        # One that asks for nothing and leaves the status is never refused: it needs no look before.
+        values = (self.tenant_id, new.workflow_id, new.name, new.state, new.current_step, self.engine.now())
+        ((name, *rest),) = database.execute(_PUT, values).fetchall()
+        return _read([new.workflow_id, name, new.state, *rest])
+
+    def _save(self, database: Connection, new: NewState, guard: Guard) -> WorkflowState:
         found = self._row(database, new.workflow_id)
         changes = rules.saved(found, new, guard, self.engine.now())
         if found is not None:
@@ -55,8 +72,8 @@ class SqliteWorkflowStates(SqliteStore):
     @reads
     def load(self, database: Connection, workflow_id: str) -> WorkflowState | None:
         """Return a workflow."""
-        row = self._row(database, workflow_id)
-        return None if row is None else _workflow(row)
+        row = database.execute(_ONE, (self.tenant_id, workflow_id)).fetchone()
+        return None if row is None else _read(row[: len(COLUMNS)])
 
     @writes
     def delete(self, database: Connection, workflow_id: str) -> bool:
@@ -197,9 +214,13 @@ def _named(row: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def _workflow(row: Mapping[str, Any]) -> WorkflowState:
-    *same, lease_expires_at, started_at, completed_at, created_at, last_updated = [row[column] for column in COLUMNS]
-    times = (lease_expires_at, started_at, completed_at, created_at, last_updated)
-    return workflow([*same, *(None if time is None else from_microseconds(time) for time in times)])
+    return _read([row[column] for column in COLUMNS])
+
+
+def _read(row: Sequence[Any]) -> WorkflowState:
+    """Make a record of a row whose times are numbers."""
+    times = [None if time is None else from_microseconds(time) for time in row[_TIMES_FROM:]]
+    return workflow([*row[:_TIMES_FROM], *times])
 
 
 def _completed(row: tuple[Any, ...]) -> Step:

@@ -2,6 +2,18 @@
 -- Each write first locks the row and reads what decides (`found`), then changes it if that holds; the caller is told
 -- what was found, so that a refusal says why. Rows that come back: what was found, then the workflow if it was written.
 
+-- A save that asks for nothing and leaves the status is never refused: it needs no look before. The state, which the
+-- caller has, does not come back.
+-- name: put
+-- in: workflow text, state jsonb, name text, step bigint
+INSERT INTO {{ schema }}.workflow_states AS w (tenant_id, workflow_id, workflow_name, state_data, current_step)
+VALUES (:tenant, :workflow, :name, :state, coalesce(:step, 0))
+ON CONFLICT (tenant_id, workflow_id) DO UPDATE
+   SET state_data = excluded.state_data, workflow_name = coalesce(:name, w.workflow_name),
+       current_step = coalesce(:step, w.current_step), data_version = w.data_version + 1, last_updated = now()
+RETURNING workflow_id, workflow_name, current_step, status, steps_completed, last_step, error, attempts, data_version,
+       fencing_token, lease_owner, lease_expires_at, started_at, completed_at, created_at, last_updated
+
 -- name: save
 -- in: workflow text, state jsonb, name text, step bigint, status text, sources text[], expected bigint, token bigint
 WITH found AS (
@@ -54,13 +66,12 @@ SELECT workflow_id, workflow_name, state_data, current_step, status, steps_compl
 -- in: workflow text
 DELETE FROM {{ schema }}.workflow_states WHERE tenant_id = :tenant AND workflow_id = :workflow RETURNING true
 
--- With `stay`, a workflow that has the status already is returned as it is.
+-- What may be done is done without a look before (`changed`); what is refused is read to say why (`kept`), and of that
+-- too a workflow that with `stay` has the status already. Rows that come back: what was found, then the workflow unless
+-- it is refused, then its last step.
 -- name: change
 -- in: workflow text, status text, sources text[], stay boolean, error jsonb, expected bigint, token bigint
-WITH found AS (
-    SELECT w.* FROM {{ schema }}.workflow_states AS w
-     WHERE w.tenant_id = :tenant AND w.workflow_id = :workflow LIMIT 1 FOR UPDATE
-), changed AS (
+WITH changed AS (
     UPDATE {{ schema }}.workflow_states AS w
        SET status = :status, error = coalesce(:error, w.error), data_version = w.data_version + 1, last_updated = now(),
            started_at = CASE WHEN :status = 'running' THEN coalesce(w.started_at, now()) ELSE w.started_at END,
@@ -70,24 +81,26 @@ WITH found AS (
            lease_owner = CASE WHEN :status = 'running' THEN w.lease_owner END,
            lease_seconds = CASE WHEN :status = 'running' THEN w.lease_seconds END,
            lease_expires_at = CASE WHEN :status = 'running' THEN w.lease_expires_at END
-      FROM found AS f
-     WHERE w.tenant_id = :tenant AND w.workflow_id = :workflow AND f.status = ANY (:sources)
-       AND (:expected IS NULL OR f.data_version = :expected)
-       AND (:token IS NULL OR (f.fencing_token = :token AND f.lease_owner IS NOT NULL))
+     WHERE w.tenant_id = :tenant AND w.workflow_id = :workflow AND w.status = ANY (:sources)
+       AND (:expected IS NULL OR w.data_version = :expected)
+       AND (:token IS NULL OR (w.fencing_token = :token AND w.lease_owner IS NOT NULL))
     RETURNING w.*
-), stayed AS (
-    SELECT * FROM found AS f WHERE :stay AND f.status = :status
-       AND (:expected IS NULL OR f.data_version = :expected)
-       AND (:token IS NULL OR (f.fencing_token = :token AND f.lease_owner IS NOT NULL))
+), kept AS (
+    SELECT w.* FROM {{ schema }}.workflow_states AS w
+     WHERE w.tenant_id = :tenant AND w.workflow_id = :workflow AND NOT EXISTS (SELECT FROM changed) LIMIT 1
 )
-SELECT f.status, f.data_version, f.fencing_token, f.lease_owner, w.workflow_id, w.workflow_name, w.state_data,
-       w.current_step, w.status, w.steps_completed, w.last_step, w.error, w.attempts, w.data_version, w.fencing_token,
-       w.lease_owner, w.lease_expires_at, w.started_at, w.completed_at, w.created_at, w.last_updated,
+SELECT w.status, w.data_version, w.fencing_token, w.lease_owner, CASE WHEN w.done THEN w.workflow_id END, w.workflow_name,
+       w.state_data, w.current_step, w.status, w.steps_completed, w.last_step, w.error, w.attempts, w.data_version,
+       w.fencing_token, w.lease_owner, w.lease_expires_at, w.started_at, w.completed_at, w.created_at, w.last_updated,
        s.step, s.position, s.output, s.completed_at
-  FROM found AS f
-  LEFT JOIN (SELECT * FROM changed UNION ALL SELECT * FROM stayed) AS w ON true
+  FROM (
+    SELECT c.*, true AS done FROM changed AS c
+    UNION ALL
+    SELECT k.*, :stay AND k.status = :status AND (:expected IS NULL OR k.data_version = :expected)
+           AND (:token IS NULL OR (k.fencing_token = :token AND k.lease_owner IS NOT NULL)) FROM kept AS k
+  ) AS w
   LEFT JOIN {{ schema }}.workflow_steps AS s
-    ON s.tenant_id = :tenant AND s.workflow_id = :workflow AND s.step = f.last_step
+    ON s.tenant_id = :tenant AND s.workflow_id = :workflow AND s.step = w.last_step
 
 -- A step that somebody completes at the same moment is a duplicate key; the caller asks again and finds it.
 -- name: complete_step

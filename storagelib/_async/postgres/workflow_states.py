@@ -42,7 +42,11 @@ class AsyncPostgresWorkflowStates:
 
     async def save(self, new: NewState, guard: Guard) -> WorkflowState:
         """Write a workflow, new or over the one that is there."""
-        values = {"state": new.state, "name": new.name, "step": new.current_step, "status": new.status}
+        values: dict[str, Any] = {"state": new.state, "name": new.name, "step": new.current_step}
+        if new.status is None and guard == Guard():
+            ((workflow_id, name, *rest),) = await self._database.fetch(_Q["put"], workflow=new.workflow_id, **values)
+            return workflow([workflow_id, name, new.state, *rest])
+        values["status"] = new.status
         sources = [] if new.status is None else list(rules.predecessors(new.status))
         asked = {"sources": sources, "expected": guard.expected_version, "token": guard.token}
         for _ in range(_ROUNDS):
@@ -65,19 +69,24 @@ class AsyncPostgresWorkflowStates:
 
     async def change(self, workflow_id: str, change: Change, guard: Guard) -> tuple[WorkflowState, Step | None]:
         """Change the status; return the workflow and its last step."""
-        rows = await self._database.fetch(
-            _Q["change"],
-            workflow=workflow_id,
-            status=change.to,
-            sources=list(rules.predecessors(change.to)),
-            stay=change.stay,
-            error=change.error,
-            expected=guard.expected_version,
-            token=guard.token,
-        )
-        row = self._refused(workflow_id, rows, guard, change.to, stay=change.stay)
-        last = row[len(_FOUND) + _WIDTH :]
-        return workflow(row[len(_FOUND) :]), None if last[0] is None else _step(last)
+        for _ in range(_ROUNDS):
+            rows = await self._database.fetch(
+                _Q["change"],
+                workflow=workflow_id,
+                status=change.to,
+                sources=list(rules.predecessors(change.to)),
+                stay=change.stay,
+                error=change.error,
+                expected=guard.expected_version,
+                token=guard.token,
+            )
+            if rows and rows[0][len(_FOUND)] is not None:
+                last = rows[0][len(_FOUND) + _WIDTH :]
+                return workflow(rows[0][len(_FOUND) :]), None if last[0] is None else _step(last)
+            # What was read may be older than what refused: then nothing is wrong with it, and the next round sees more.
+            found = dict(zip(_FOUND, rows[0], strict=False)) if rows else None
+            rules.check_write(workflow_id, found, guard, change.to, stay=change.stay)
+        raise Conflict("other writers were faster each time")
 
     async def complete_step(self, workflow_id: str, step: NewStep, guard: Guard) -> Step:
         """Complete a step of a running workflow once; return it, or the one that was completed before."""
@@ -150,14 +159,12 @@ class AsyncPostgresWorkflowStates:
         rows = await self._database.fetch(_Q["claim_stalled"], owner=owner, seconds=seconds, most=limit)
         return [workflow(row) for row in rows]
 
-    def _refused(
-        self, workflow_id: str, rows: list[tuple[Any, ...]], guard: Guard, to: str, *, stay: bool = False
-    ) -> tuple[Any, ...]:
+    def _refused(self, workflow_id: str, rows: list[tuple[Any, ...]], guard: Guard, to: str) -> tuple[Any, ...]:
         """Return the row that was written, or raise why it was not."""
         if rows and rows[0][len(_FOUND)] is not None:
             return rows[0]
         found = dict(zip(_FOUND, rows[0], strict=False)) if rows else None
-        rules.check_write(workflow_id, found, guard, to, stay=stay)
+        rules.check_write(workflow_id, found, guard, to)
         raise Conflict("the workflow was changed at this moment; try again")
 
 

@@ -119,6 +119,15 @@ def test_a_hot_statement_reads_what_it_returns(
     assert plan.blocks() <= BLOCKS_MOST, (plan.blocks(), plan.root)
 
 
+def test_a_put_finds_its_row(connection: psycopg.Connection[Any], tenant: str) -> None:
+    """The conflict is settled by the key, not by a scan."""
+    asked = {"tenant": tenant, "workflow": "w11", "state": "{}", "name": None, "step": 3}
+    plan = plan_of(connection, "llmspell", QUERIES["put"], generic=True, **asked)
+    assert plan.scanned() == set(), plan.root
+    assert plan.blocks() <= BLOCKS_MOST, (plan.blocks(), plan.root)
+    assert any(node.get("Conflict Arbiter Indexes") == ["workflow_states_pkey"] for node in plan.nodes())
+
+
 def test_the_measure_can_fail(connection: psycopg.Connection[Any], tenant: str) -> None:
     """A statement that reads everything is told as one that does."""
     asked = {"tenant": tenant, **NEWEST, "most": MANY, "status": None, "name": None}
