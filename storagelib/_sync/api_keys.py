@@ -146,7 +146,8 @@ class ApiKeys:
         """Make a key with a secret of 256 random bits and return it with its token, which cannot be read again.
 
         ``expires_at`` or ``ttl`` (seconds) ends it; without either it works until it is revoked. ``key_id`` is made up unless
-        given: 1 to 64 letters and digits. Raises ``AlreadyExists`` when that is taken.
+        given: 1 to 64 letters and digits. Raises ``AlreadyExists`` when that is taken, be it by a key that is gone and whose
+        successor is there.
         """
         chosen = (
             _key_id() if key_id is None else _matched("key_id", key_id, KEY_ID_PATTERN, "1 to 64 letters and digits")

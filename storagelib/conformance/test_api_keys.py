@@ -547,3 +547,16 @@ async def test_a_random_life_is_the_models(tenant: Any, model: Any, seed: int) -
             if hasattr(made[0], "token"):
                 tokens.append((made[0].token, made[1].token))
     await both("list_keys")
+
+
+async def test_an_id_is_not_given_again_while_a_successor_names_it(tenant: Any) -> None:
+    """Rotating that one would end the key that got the id anew, which has nothing to do with it."""
+    await tenant.api_keys.create("first", key_id="robot")
+    successor = await tenant.api_keys.rotate("robot", overlap=0)
+    assert await tenant.api_keys.delete("robot")
+    with pytest.raises(AlreadyExists):
+        await tenant.api_keys.create("second", key_id="robot")
+    assert await tenant.api_keys.delete(successor.key_id)
+    second = await tenant.api_keys.create("second", key_id="robot")
+    assert (await tenant.api_keys.verify(second.token)).name == "second"
+    assert (await tenant.api_keys.rotate("robot")).name == "second"

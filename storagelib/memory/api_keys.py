@@ -45,6 +45,8 @@ class MemoryApiKeys:
         """Write a row."""
         with self._space.transaction():
             now = self._space.now()
+            if any(row["rotated_from"] == new.key_id for row in self._keys.rows.values()):
+                raise AlreadyExists("the id is taken: the successor of its key names it")
             expires_at = new.expires_at if new.ttl is None else now + timedelta(seconds=new.ttl)
             return self._insert(new, now, expires_at, None)
 

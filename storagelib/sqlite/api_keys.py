@@ -11,7 +11,7 @@ from typing import Any
 from storagelib import documents
 from storagelib.clocks import from_microseconds, to_microseconds
 from storagelib.components.api_keys import NAME_MAX, ApiKey, NewKey, Sealed, VerifiedKey, api_key
-from storagelib.errors import Conflict, Unavailable
+from storagelib.errors import AlreadyExists, Conflict, Unavailable
 from storagelib.sqlite.engine import SqliteEngine, SqliteStore, reads, writes, writes_once
 
 __all__ = ["SqliteApiKeys", "verify_over_all"]
@@ -72,6 +72,8 @@ class SqliteApiKeys(SqliteStore):
     def add(self, database: Connection, new: NewKey) -> ApiKey:
         """Write a row."""
         now = self.engine.now()
+        if database.execute(_SUCCESSOR, {"tenant": self.tenant_id, "key_id": new.key_id}).fetchone() is not None:
+            raise AlreadyExists("the id is taken: the successor of its key names it")
         return self._insert(database, new, now, _end(new, now), None)
 
     def verify(self, key_id: str, key_hash: bytes) -> VerifiedKey | None:

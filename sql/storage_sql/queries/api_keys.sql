@@ -1,9 +1,11 @@
+-- An id that a successor still names is taken: rotating that one would end the key that got the id anew. No row then.
 -- name: add
 -- in: key_id text, name text, prefix text, key_hash bytea, sealed_value bytea, sealing_key_id text, scopes text[], metadata jsonb, ttl float8, expires_at timestamptz
 INSERT INTO {{ schema }}.api_keys (
     tenant_id, key_id, name, prefix, key_hash, sealed_value, sealing_key_id, scopes, metadata, expires_at)
-VALUES (:tenant, :key_id, :name, :prefix, :key_hash, :sealed_value, :sealing_key_id, :scopes, :metadata,
-        coalesce(:expires_at, now() + make_interval(secs => :ttl)))
+SELECT :tenant, :key_id, :name, :prefix, :key_hash, :sealed_value, :sealing_key_id, :scopes, :metadata,
+       coalesce(:expires_at, now() + make_interval(secs => :ttl))
+ WHERE NOT EXISTS (SELECT FROM {{ schema }}.api_keys WHERE tenant_id = :tenant AND rotated_from = :key_id)
 RETURNING key_id, name, prefix, scopes, metadata, sealing_key_id, rotated_from, expires_at, revoked_at, last_used_at,
           created_at, updated_at
 

@@ -47,6 +47,8 @@ class PostgresApiKeys:
             ttl=new.ttl,
             expires_at=new.expires_at,
         )
+        if not rows:
+            raise AlreadyExists("the id is taken: the successor of its key names it")
         return _record(rows[0])
 
     def verify(self, key_id: str, key_hash: bytes) -> VerifiedKey | None:
