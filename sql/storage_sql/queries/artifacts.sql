@@ -161,10 +161,20 @@ SELECT a.artifact_id, a.session_id, a.name, a.version, a.sequence, a.artifact_ty
 -- in: artifact_id text
 DELETE FROM {{ schema }}.artifacts WHERE tenant_id = :tenant AND artifact_id = :artifact_id RETURNING true
 
+-- Contents are locked in the order of their hashes before they lose references: sessions that share several and are
+-- deleted at once would wait for each other in a circle.
 -- name: delete_session
 -- in: session_id text
-WITH gone AS (
-    DELETE FROM {{ schema }}.artifacts WHERE tenant_id = :tenant AND session_id = :session_id AND NOT keep RETURNING 1
+WITH locked AS MATERIALIZED (
+    SELECT content_hash FROM {{ schema }}.artifact_content
+     WHERE tenant_id = :tenant AND content_hash = ANY (ARRAY (
+        SELECT content_hash FROM {{ schema }}.artifacts
+         WHERE tenant_id = :tenant AND session_id = :session_id AND NOT keep))
+     ORDER BY content_hash FOR UPDATE
+), gone AS (
+    DELETE FROM {{ schema }}.artifacts
+     WHERE tenant_id = :tenant AND session_id = :session_id AND NOT keep AND (SELECT count(*) FROM locked) >= 0
+    RETURNING 1
 )
 SELECT count(*) FROM gone
 
