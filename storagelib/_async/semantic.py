@@ -58,7 +58,7 @@ class AsyncSemanticMemory:
     ) -> UUID:
         """Make a concept known, or find it; properties and embedding given are laid over those it has. Return its id."""
         known = concept_id(check_text("kind", kind), check_text("name", name, most=NAME_MAX))
-        vector = None if embedding is None else list(embedding)
+        vector = None if embedding is None else check_batch("embedding", embedding)
         try:
             await self._graph.add_entity(kind, name, properties, valid_from=LONG_AGO, entity_id=known, embedding=vector)
         except AlreadyExists:
@@ -114,12 +114,15 @@ class AsyncSemanticMemory:
     ) -> list[Entity]:
         """Return concepts whose names begin alike, or whose embeddings are nearest, the nearest first."""
         if embedding is not None:
-            return [match.entity for match in await self._graph.nearest(list(embedding), limit=limit)]
+            return [
+                match.entity for match in await self._graph.nearest(check_batch("embedding", embedding), limit=limit)
+            ]
         return list(await self._graph.search(prefix=prefix, limit=limit))
 
     async def describe(self, name: str, *, kind: str = _CONCEPT) -> Entity:
         """Return a concept; raises ``NotFound``."""
-        found = await self._graph.get_entity(concept_id(kind, name))
+        known = concept_id(check_text("kind", kind), check_text("name", name, most=NAME_MAX))
+        found = await self._graph.get_entity(known)
         if found is None:
             raise NotFound("there is no such concept")
         return found

@@ -24,9 +24,15 @@ from uuid import UUID
 import numpy as np
 import pytest
 
+from storagelib._async.episodic import AsyncEpisodicMemory
+from storagelib._async.procedural import AsyncProceduralMemory
+from storagelib._async.rag import AsyncRag
+from storagelib._async.semantic import AsyncSemanticMemory
+from storagelib._async.state_scopes import AsyncStateScopes
 from storagelib._async.store import AsyncStore
 from storagelib.backends import class_of
 from storagelib.clocks import FOREVER, LONG_AGO
+from storagelib.components.passages import Passage
 from storagelib.config import StoreConfig
 from storagelib.conformance.subjects import Opening, Subject
 from storagelib.errors import AlreadyExists, Conflict, InvalidInput, NotFound, PermissionDenied
@@ -283,4 +289,86 @@ async def test_what_means_nothing_is_refused_before_any_io(name: str) -> None:
                     refused = PermissionDenied if (verb, parameter) == ("verify", "token") else InvalidInput
                     if not isinstance(answer, refused) or spy.called:
                         wrong.append(f"{verb}({parameter}={label}): {answer!r}, asked the backend to {spy.called}")
+    assert wrong == []
+
+
+def embedded(texts: list[str]) -> list[list[float]]:
+    """Return an embedding for each text."""
+    return [[1.0, float(len(text) % 7)] for text in texts]
+
+
+MEMORIES: Mapping[str, Callable[[Any], Any]] = {
+    "rag": lambda tenant: AsyncRag(tenant, embedded, dimension=2),
+    "episodic": lambda tenant: AsyncEpisodicMemory(tenant, embedded, dimension=2),
+    "semantic": AsyncSemanticMemory,
+    "procedural": AsyncProceduralMemory,
+    "state_scope": lambda tenant: AsyncStateScopes(tenant).user("ada"),
+    "state_scopes": AsyncStateScopes,
+    "threads": lambda tenant: tenant.agent_state.threads,
+}
+GOOD: Mapping[str, Any] = {
+    "document_id": "document",
+    "chunks": ["a", "b"],
+    "question": "a",
+    "passage": Passage("document", 0, "a", {}),
+    "session_id": "session",
+    "role": "user",
+    "content": "a",
+    "episode_id": "a",
+    "episode_ids": ["a"],
+    "moment": datetime(2020, 1, 1, tzinfo=UTC),
+    "name": "Ada",
+    "subject": "Ada",
+    "relation": "knows",
+    "object": "Bob",
+    "fact_id": UUID(int=1),
+    "scope": "scope",
+    "before": "a",
+    "after": "b",
+    "context": {"a": 1},
+    "key": "key",
+    "value": 1,
+    "values": {"a": 1},
+    "thread_id": "thread",
+    "namespace": "",
+    "checkpoint_id": "1",
+    "task_id": "task",
+    "head": ("raw", b""),
+    "versions": {"a": 1},
+    "value_of": lambda _: ("raw", b"a"),
+    "changed": ["a"],
+    "writes": [(0, "channel", ("raw", b"a"))],
+    "run_ids": ["run"],
+    "new_id": "other",
+    "user_id": "a",
+    "agent_id": "a",
+    "workflow_id": "a",
+    "hook_id": "a",
+}
+CALLED = {
+    ("value_of", "type"),
+    ("value_of", "function"),
+    ("needs", "type"),
+    ("needs", "function"),
+    ("default", "error"),
+}
+"""What is taken at its word: functions that fail, and an error that is asked for."""
+
+
+@pytest.mark.parametrize("name", MEMORIES)
+async def test_memories_and_threads_raise_nothing_else_either(name: str) -> None:
+    """What stands on top of the stores hands nothing through that it does not understand."""
+    wrong = []
+    async with await AsyncStore.open(StoreConfig.in_memory()) as store:
+        memory = MEMORIES[name](store.for_tenant("acme"))
+        for verb, method in inspect.getmembers(type(memory), callable):
+            parameters = {} if verb.startswith("_") else dict(inspect.signature(method).parameters)
+            parameters.pop("self", None)
+            good = {each: GOOD[each] for each, about in parameters.items() if about.default is about.empty}
+            for parameter in parameters:
+                for label, make in HOSTILE.items():
+                    for value in placed(make) if (parameter, label) not in CALLED else ():
+                        answer = await answer_of(memory, verb, {**good, parameter: value})
+                        if isinstance(answer, Exception) and not isinstance(answer, ANSWERS):
+                            wrong.append(f"{verb}({parameter}={label}): {type(answer).__name__}")
     assert wrong == []
