@@ -7,6 +7,7 @@ Several statements go as one libpq pipeline with one sync at its end: the server
 from __future__ import annotations
 
 import itertools
+import secrets
 import select
 import time
 from collections.abc import Mapping, Sequence
@@ -42,8 +43,7 @@ _STATEMENTS_MAX: Final = 2_000
 _MANY: Final = 4
 _IDLE_SECONDS: Final = 0.5
 _READINGS_MAX: Final = 4
-# No name is given twice in a process, so that sessions which follow each other on one connection do not clash.
-_NUMBERS: Final = itertools.count(1)
+_NAME_BYTES: Final = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,6 +121,10 @@ class Session:
         # Oldest first; what gives way has its name freed on the server too, or in ``_unfreed`` until it has.
         self._prepared: dict[Statement, bytes] = {}
         self._unfreed: list[bytes] = []
+        # Behind a pooler that nobody told of, another session may have left statements on the connection of the server:
+        # no name is given by two of them, in whatever process, so that a name means its statement or nothing.
+        self._name_stem = b"llmspell_" + secrets.token_hex(_NAME_BYTES).encode()
+        self._names = itertools.count(1)
         self.used_at = time.monotonic()
         self.installation = installation
         register_loaders(connection.adapters, installation.oids)
@@ -201,7 +205,7 @@ class Session:
         Takes two seconds at most. After a reason was returned the connection is of no more use.
         """
         deadline = time.monotonic() + _TRIAL_SECONDS
-        first = next(_NUMBERS)
+        first = secrets.randbelow(1 << 30)
         numbers = (first, first + 10)
         attempt = self._pipeline(
             [(trial, [trial.parameters[0][1](n)]) for trial, n in zip(_TRIALS, numbers, strict=True)]
@@ -235,7 +239,7 @@ class Session:
         self._make_room()
         while self._unfreed:
             yield from self.command(_freeing(self._unfreed.pop()))
-        name = _new_name()
+        name = self._new_name()
         self._pgconn.send_prepare(name, statement.text, statement.types)
         yield from self._single()
         self._prepared[statement] = name
@@ -267,7 +271,7 @@ class Session:
                         old = self._unfreed.pop()
                         pgconn.send_query_params(_freeing(old), None, result_format=_BINARY)
                         expected.append((None, old))
-                    name = named[statement] = _new_name()
+                    name = named[statement] = self._new_name()
                     pgconn.send_prepare(name, statement.text, statement.types)
                     expected.append((statement, name))
                 pgconn.send_query_prepared(name, values, statement.formats, _BINARY)
@@ -358,6 +362,9 @@ class Session:
             self._unfreed.append(name)
         return failed
 
+    def _new_name(self) -> bytes:
+        return b"%b_%d" % (self._name_stem, next(self._names))
+
     def _fault(self, result: Any, statement: Statement | None) -> psycopg.Error:
         error = error_from_result(result)
         if error.sqlstate == UNKNOWN_STATEMENT:
@@ -367,10 +374,6 @@ class Session:
         elif error.sqlstate in STALE_PLAN and statement in self._prepared:
             self._unfreed.append(self._prepared.pop(statement))
         return error
-
-
-def _new_name() -> bytes:
-    return b"llmspell_%d" % next(_NUMBERS)
 
 
 def _freeing(name: bytes) -> bytes:

@@ -16,7 +16,7 @@ from storage_operator.devenv import ownership
 from storage_operator.devenv.postgres import EmbeddedPostgres
 from storage_sql.queries import Query, load
 from storagelib import AsyncStore, Credentials, Store, StoreConfig
-from storagelib.errors import Conflict, InvalidInput, PermissionDenied, QuotaExceeded, Unavailable
+from storagelib.errors import Conflict, InvalidInput, PermissionDenied, QuotaExceeded, StorageError, Unavailable
 from tests.plugins.conformance import Tenants, opening_of
 from tests.plugins.installation import installation_on
 from tests.plugins.pgbouncer import PgBouncer
@@ -320,3 +320,55 @@ def test_a_real_pgbouncer_in_transaction_mode(
         for thread in threads:
             thread.join()
         assert failures == []
+
+
+@pytest.mark.parametrize("mode", ["role", "sealed"])
+def test_a_pooler_that_nobody_told_of_gives_no_wrong_answer(
+    conformance_tenants: Tenants, start_pgbouncer: Callable[..., PgBouncer], mode: str
+) -> None:
+    """Stores that share connections of the server without knowing run their own statements or fail, never another's."""
+    tenants = [conformance_tenants.new(mode) for _ in range(3)]
+    users = {conformance_tenants.of(tenant).user: PASSWORD for tenant in tenants}
+    pooler = start_pgbouncer(conformance_tenants.installation.database, users, default_pool_size="2")
+    wrong: list[object] = []
+    right: list[int] = []
+
+    def live(place: int, tenant: str) -> None:
+        direct = conformance_tenants.of(tenant)
+        given = Credentials.from_dsn(
+            pooler.dsn_of(direct.dsn),
+            tenant_id=tenant,
+            mode=direct.mode,
+            schema=direct.schema,
+            capability=direct.capability,
+        )
+        with Store.open(StoreConfig.from_credentials(given, pool_min=1, pool_max=2)) as store:
+            kv = store.for_tenant(tenant).kv
+            verbs: list[tuple[Callable[[], object], object]] = [
+                (lambda: kv.get("who"), tenant.encode()),
+                (lambda: kv.exists("who"), True),
+                (lambda: kv.get("nothing"), None),
+                (lambda: list(kv.keys("wh")), ["who"]),
+            ]
+            while True:
+                with contextlib.suppress(StorageError):
+                    kv.set("who", tenant.encode())
+                    break
+            # Each begins with another verb, so that equal numbers would be different statements.
+            for turn in range(60):
+                verb, answer = verbs[(turn + place) % len(verbs)]
+                try:
+                    found = verb()
+                except StorageError:
+                    continue
+                right.append(place)
+                if found != answer:
+                    wrong.append((tenant, turn, found))
+
+    threads = [threading.Thread(target=live, args=(place, tenant)) for place, tenant in enumerate(tenants)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert set(right) == {0, 1, 2}

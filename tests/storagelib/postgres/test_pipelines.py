@@ -211,7 +211,7 @@ async def test_the_asynchronous_twin_finds_out_too(
 
     ticking = asyncio.create_task(tick())
     async with await AsyncStore.open(StoreConfig.from_credentials(own, pool_max=2)) as store:
-        assert ticks > 3
+        assert ticks > 1
         kv = store.for_tenant(own.tenant_id).kv
         await asyncio.gather(*(kv.increment("n") for _ in range(20)))
         assert await kv.get("n") == b"20"
