@@ -45,7 +45,7 @@ _INDEXES = """SELECT c.relname::text, x.relname::text, pg_get_indexdef(i.indexre
  WHERE n.nspname = %s AND NOT c.relispartition
    AND NOT EXISTS (SELECT FROM pg_constraint AS k WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x'))
  ORDER BY 1, 2"""
-_TRIGGERS = """SELECT c.relname::text, t.tgname::text, pg_get_triggerdef(t.oid)
+_TRIGGERS = """SELECT c.relname::text, t.tgname::text, pg_get_triggerdef(t.oid), t.tgenabled = 'A'
   FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
  WHERE n.nspname = %s AND NOT c.relispartition AND NOT t.tgisinternal ORDER BY 1, 2"""
 _POLICIES = """SELECT c.relname::text, p.polname::text, p.polcmd::text,
@@ -98,11 +98,12 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """A trigger."""
+    """A trigger; ``always`` fires for what is replayed as a replica too."""
 
     table: str
     name: str
     definition: str
+    always: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,11 @@ def schema_sql(catalog: Catalog, names: RoleNames) -> str:
     ]
     lines += ["", *_functions(catalog, names)]
     lines += [f"{trigger.definition};" for trigger in catalog.triggers]
+    lines += [
+        f"ALTER TABLE {SCHEMA}.{trigger.table} ENABLE ALWAYS TRIGGER {trigger.name};"
+        for trigger in catalog.triggers
+        if trigger.always
+    ]
     lines.append("")
     for table in made:
         lines += _protect(catalog, table)

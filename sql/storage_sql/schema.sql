@@ -415,7 +415,7 @@ CREATE TABLE llmspell.entities (
     created_at timestamp with time zone NOT NULL DEFAULT now(),
     embedding_hash bytea,
     CONSTRAINT entities_pkey PRIMARY KEY (tenant_id, entity_id, tx_from, valid_time_start),
-    CONSTRAINT entities_one_current_version EXCLUDE USING gist (tenant_id WITH =, entity_id WITH =, tstzrange(valid_time_start, valid_time_end) WITH &&) WHERE ((tx_to = '9223372036854775807'::bigint)),
+    CONSTRAINT entities_one_current_version EXCLUDE USING gist (tenant_id WITH =, entity_id WITH =, tstzrange(valid_time_start, valid_time_end) WITH &&) WHERE (((tx_to + 0) = '9223372036854775807'::bigint)),
     CONSTRAINT entities_entity_type_check CHECK (((length(entity_type) >= 1) AND (length(entity_type) <= 255))),
     CONSTRAINT entities_name_check CHECK (((length(name) >= 1) AND (length(name) <= 500))),
     CONSTRAINT entities_tenant_id_check CHECK (((length(tenant_id) >= 3) AND (length(tenant_id) <= 255))),
@@ -831,7 +831,7 @@ CREATE TABLE llmspell.relationships (
     tx_to bigint NOT NULL DEFAULT '9223372036854775807'::bigint,
     created_at timestamp with time zone NOT NULL DEFAULT now(),
     CONSTRAINT relationships_pkey PRIMARY KEY (tenant_id, relationship_id, tx_from, valid_time_start),
-    CONSTRAINT relationships_one_current_version EXCLUDE USING gist (tenant_id WITH =, relationship_id WITH =, tstzrange(valid_time_start, valid_time_end) WITH &&) WHERE ((tx_to = '9223372036854775807'::bigint)),
+    CONSTRAINT relationships_one_current_version EXCLUDE USING gist (tenant_id WITH =, relationship_id WITH =, tstzrange(valid_time_start, valid_time_end) WITH &&) WHERE (((tx_to + 0) = '9223372036854775807'::bigint)),
     CONSTRAINT relationships_relationship_type_check CHECK (((length(relationship_type) >= 1) AND (length(relationship_type) <= 255))),
     CONSTRAINT relationships_tenant_id_check CHECK (((length(tenant_id) >= 3) AND (length(tenant_id) <= 255))),
     CONSTRAINT relationships_tx_from_check CHECK ((tx_from > 0)),
@@ -989,6 +989,8 @@ CREATE TABLE llmspell.tenant_logins (
     verifier text COLLATE "C",
     created_at timestamp with time zone NOT NULL DEFAULT now(),
     retire_at timestamp with time zone,
+    tenant_open boolean NOT NULL DEFAULT false,
+    tenant_full boolean NOT NULL DEFAULT false,
     CONSTRAINT tenant_logins_pkey PRIMARY KEY (login),
     CONSTRAINT tenant_logins_tenant_slot_key UNIQUE (tenant, slot),
     CONSTRAINT tenant_logins_login_check CHECK ((octet_length(login) <= 63)),
@@ -1002,6 +1004,8 @@ COMMENT ON COLUMN llmspell.tenant_logins.digest IS 'Fingerprint of the password 
 COMMENT ON COLUMN llmspell.tenant_logins.verifier IS 'SCRAM verifier that the role was given, to notice a password changed by its holder.';
 COMMENT ON COLUMN llmspell.tenant_logins.created_at IS 'When the row was first written.';
 COMMENT ON COLUMN llmspell.tenant_logins.retire_at IS 'When the login stops being honoured; NULL for the current one.';
+COMMENT ON COLUMN llmspell.tenant_logins.tenant_open IS 'Whether its tenant is active and not suspended; follows tenants.';
+COMMENT ON COLUMN llmspell.tenant_logins.tenant_full IS 'Whether its tenant is over an enforced quota; follows tenants.';
 
 CREATE TABLE llmspell.tenants (
     tenant text COLLATE "C" NOT NULL,
@@ -1177,9 +1181,9 @@ CREATE INDEX artifacts_type ON llmspell.artifacts USING btree (tenant_id, artifa
 CREATE UNIQUE INDEX artifacts_versions ON llmspell.artifacts USING btree (tenant_id, session_id, name, version);
 CREATE INDEX entities_changes ON llmspell.entities USING btree (tenant_id, tx_from, entity_id);
 CREATE INDEX entities_closed ON llmspell.entities USING btree (tenant_id, tx_to, entity_id) WHERE (tx_to < '9223372036854775807'::bigint);
-CREATE INDEX entities_current ON llmspell.entities USING btree (tenant_id, entity_id, valid_time_start) WHERE (tx_to = '9223372036854775807'::bigint);
-CREATE INDEX entities_current_name ON llmspell.entities USING btree (tenant_id, name, entity_id) WHERE (tx_to = '9223372036854775807'::bigint);
-CREATE INDEX entities_current_type ON llmspell.entities USING btree (tenant_id, entity_type, entity_id) WHERE (tx_to = '9223372036854775807'::bigint);
+CREATE INDEX entities_current ON llmspell.entities USING btree (tenant_id, entity_id, valid_time_start) WHERE ((tx_to = '9223372036854775807'::bigint) AND (entity_id IS NOT NULL));
+CREATE INDEX entities_current_name ON llmspell.entities USING btree (tenant_id, name, entity_id) WHERE ((tx_to = '9223372036854775807'::bigint) AND (name IS NOT NULL));
+CREATE INDEX entities_current_type ON llmspell.entities USING btree (tenant_id, entity_type, entity_id) WHERE ((tx_to = '9223372036854775807'::bigint) AND (entity_type IS NOT NULL));
 CREATE INDEX event_log_correlation ON ONLY llmspell.event_log USING btree (tenant_id, correlation_id, "timestamp");
 CREATE INDEX event_log_position ON ONLY llmspell.event_log USING btree (tenant_id, "position");
 CREATE INDEX event_log_stream ON ONLY llmspell.event_log USING btree (tenant_id, stream, sequence);
@@ -1195,9 +1199,9 @@ CREATE INDEX procedural_patterns_learned ON llmspell.procedural_patterns USING b
 CREATE INDEX procedures_scope ON llmspell.procedures USING btree (tenant_id, scope, name);
 CREATE INDEX relationships_changes ON llmspell.relationships USING btree (tenant_id, tx_from, relationship_id);
 CREATE INDEX relationships_closed ON llmspell.relationships USING btree (tenant_id, tx_to, relationship_id) WHERE (tx_to < '9223372036854775807'::bigint);
-CREATE INDEX relationships_current ON llmspell.relationships USING btree (tenant_id, relationship_id, valid_time_start) WHERE (tx_to = '9223372036854775807'::bigint);
-CREATE INDEX relationships_current_from ON llmspell.relationships USING btree (tenant_id, from_entity, relationship_type, valid_time_start) INCLUDE (to_entity, valid_time_end) WHERE (tx_to = '9223372036854775807'::bigint);
-CREATE INDEX relationships_current_to ON llmspell.relationships USING btree (tenant_id, to_entity, relationship_type, valid_time_start) INCLUDE (from_entity, valid_time_end) WHERE (tx_to = '9223372036854775807'::bigint);
+CREATE INDEX relationships_current ON llmspell.relationships USING btree (tenant_id, relationship_id, valid_time_start) WHERE ((tx_to = '9223372036854775807'::bigint) AND (relationship_id IS NOT NULL));
+CREATE INDEX relationships_current_from ON llmspell.relationships USING btree (tenant_id, from_entity, relationship_type, valid_time_start) INCLUDE (to_entity, valid_time_end) WHERE ((tx_to = '9223372036854775807'::bigint) AND (from_entity IS NOT NULL));
+CREATE INDEX relationships_current_to ON llmspell.relationships USING btree (tenant_id, to_entity, relationship_type, valid_time_start) INCLUDE (from_entity, valid_time_end) WHERE ((tx_to = '9223372036854775807'::bigint) AND (to_entity IS NOT NULL));
 CREATE INDEX relationships_from ON llmspell.relationships USING btree (tenant_id, from_entity, tx_from);
 CREATE INDEX relationships_to ON llmspell.relationships USING btree (tenant_id, to_entity, tx_from);
 CREATE INDEX session_ancestry_thread ON llmspell.session_ancestry USING btree (tenant_id, thread_id, through);
@@ -1221,6 +1225,80 @@ ALTER TABLE llmspell.procedure_versions ADD CONSTRAINT procedure_versions_tenant
 ALTER TABLE llmspell.session_ancestry ADD CONSTRAINT session_ancestry_tenant_id_session_id_fkey FOREIGN KEY (tenant_id, session_id) REFERENCES llmspell.sessions(tenant_id, session_id) ON DELETE CASCADE;
 ALTER TABLE llmspell.tenant_logins ADD CONSTRAINT tenant_logins_tenant_fkey FOREIGN KEY (tenant) REFERENCES llmspell.tenants(tenant);
 ALTER TABLE llmspell.workflow_steps ADD CONSTRAINT workflow_steps_tenant_id_workflow_id_fkey FOREIGN KEY (tenant_id, workflow_id) REFERENCES llmspell.workflow_states(tenant_id, workflow_id) ON DELETE CASCADE;
+
+SET LOCAL ROLE "llmspell_xxxxxxxx_maintenance";
+CREATE OR REPLACE FUNCTION llmspell.append_event(new_id uuid, kind text, into_stream text, correlation text, happened_at timestamp with time zone, script_language text, content jsonb, expected bigint, keyed boolean, OUT made_sequence bigint, OUT made_position bigint, OUT made_at timestamp with time zone)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    asking constant text := "llmspell".writing_tenant();
+BEGIN
+    IF asking IS NULL THEN
+        RAISE EXCEPTION 'no tenant entered' USING ERRCODE = '42501';
+    END IF;
+    IF expected IS NULL THEN
+        UPDATE "llmspell".tenant_clock AS c
+           SET n = c.n + 1, at = greatest(clock_timestamp(), c.at + interval '1 microsecond')
+         WHERE c.tenant_id = asking
+        RETURNING c.n, c.at INTO made_position, made_at;
+        IF NOT FOUND THEN
+            INSERT INTO "llmspell".tenant_clock AS c (tenant_id, n, at) VALUES (asking, 1, clock_timestamp())
+            ON CONFLICT (tenant_id) DO UPDATE
+                SET n = c.n + 1, at = greatest(clock_timestamp(), c.at + interval '1 microsecond')
+            RETURNING c.n, c.at INTO made_position, made_at;
+        END IF;
+        UPDATE "llmspell".event_streams AS s SET head = s.head + 1
+         WHERE s.tenant_id = asking AND s.stream = into_stream
+        RETURNING s.head INTO made_sequence;
+        IF NOT FOUND THEN
+            INSERT INTO "llmspell".event_streams AS s (tenant_id, stream, head, created_at)
+            VALUES (asking, into_stream, 1, made_at)
+            ON CONFLICT (tenant_id, stream) DO UPDATE SET head = s.head + 1
+            RETURNING s.head INTO made_sequence;
+        END IF;
+    ELSE
+        -- Only locked until it is known that there is something to append, so that a refusal leaves no gap.
+        SELECT c.n + 1, greatest(clock_timestamp(), c.at + interval '1 microsecond') INTO made_position, made_at
+          FROM "llmspell".tenant_clock AS c WHERE c.tenant_id = asking FOR UPDATE;
+        IF NOT FOUND THEN
+            INSERT INTO "llmspell".tenant_clock AS c (tenant_id) VALUES (asking)
+            ON CONFLICT (tenant_id) DO UPDATE SET n = c.n
+            RETURNING c.n + 1, greatest(clock_timestamp(), c.at + interval '1 microsecond')
+                 INTO made_position, made_at;
+        END IF;
+        IF expected = 0 THEN
+            INSERT INTO "llmspell".event_streams AS s (tenant_id, stream, head, created_at)
+            VALUES (asking, into_stream, 1, made_at)
+            ON CONFLICT (tenant_id, stream) DO UPDATE SET head = 1 WHERE s.head = 0
+            RETURNING s.head INTO made_sequence;
+        ELSE
+            UPDATE "llmspell".event_streams AS s SET head = s.head + 1
+             WHERE s.tenant_id = asking AND s.stream = into_stream AND s.head = expected
+            RETURNING s.head INTO made_sequence;
+        END IF;
+        IF NOT FOUND THEN
+            made_position := NULL;
+            made_at := NULL;
+            RETURN;
+        END IF;
+        UPDATE "llmspell".tenant_clock AS c SET n = made_position, at = made_at WHERE c.tenant_id = asking;
+    END IF;
+    IF keyed THEN
+        INSERT INTO "llmspell".event_ids (tenant_id, event_id, stream, sequence, position, timestamp)
+        VALUES (asking, new_id, into_stream, made_sequence, made_position, made_at);
+    END IF;
+    INSERT INTO "llmspell".event_log
+        (tenant_id, event_id, event_type, correlation_id, stream, sequence, position, timestamp, occurred_at, language,
+         payload)
+    VALUES (asking, new_id, kind, correlation, into_stream, made_sequence, made_position, made_at,
+            coalesce(happened_at, made_at), script_language, content);
+END
+$function$;
+COMMENT ON FUNCTION llmspell.append_event(new_id uuid, kind text, into_stream text, correlation text, happened_at timestamp with time zone, script_language text, content jsonb, expected bigint, keyed boolean, OUT made_sequence bigint, OUT made_position bigint, OUT made_at timestamp with time zone) IS 'Appends one event to a stream, at the version that is expected if one is; empty when the stream is elsewhere.';
+SET LOCAL ROLE "llmspell_xxxxxxxx";
 
 CREATE OR REPLACE FUNCTION llmspell.capability(tenant text, version integer)
  RETURNS text
@@ -1461,32 +1539,30 @@ AS $function$
 DECLARE
     resolved text;
     servable boolean;
-    refused boolean;
     sealed text;
+    proof text;
+    inner_key bytea;
+    outer_key bytea;
+    blind bigint;
 BEGIN
-    -- Two lookups by key: a join of the two tables takes half as long again.
-    SELECT l.tenant, l.retire_at IS NULL OR l.retire_at > statement_timestamp()
+    SELECT l.tenant, l.tenant_open AND (l.retire_at IS NULL OR l.retire_at > statement_timestamp())
       INTO resolved, servable
       FROM "llmspell".tenant_logins AS l
      WHERE l.login = session_user::text COLLATE "C";
-    IF FOUND THEN
-        SELECT servable AND t.state = 'active' AND NOT t.suspended, t.over_quota AND t.quota_enforced
-          INTO servable, refused
-          FROM "llmspell".tenants AS t
-         WHERE t.tenant = resolved;
-    ELSE
+    IF NOT FOUND THEN
         -- After SET LOCAL and COMMIT a setting is '', not NULL.
         sealed := current_setting('llmspell.context', true);
         IF sealed IS NULL OR length(sealed) < 66 THEN
             RETURN NULL;
         END IF;
+        SELECT k.inner_pad, k.outer_pad INTO inner_key, outer_key FROM "llmspell".sealing_key AS k;
+        proof := encode(sha256(inner_key || int4send(pg_backend_pid()) || timestamptz_send(now())
+            || convert_to(substr(sealed, 65), 'UTF8') || outer_key), 'hex');
+        -- A hash with a secret seed is compared first: how far a guess was right can not be timed.
+        blind := hashtextextended(encode(outer_key, 'hex'), 0);
+        servable := hashtextextended(left(sealed, 64), blind) = hashtextextended(proof, blind)
+            AND left(sealed, 64) = proof;
         resolved := substr(sealed, 66);
-        SELECT sha256(convert_to(left(sealed, 64), 'UTF8')) = sha256(convert_to(encode(
-                   sha256(k.outer_pad || sha256(k.inner_pad || convert_to(concat_ws(chr(31),
-                       'context', resolved, pg_backend_pid(), extract(epoch FROM now())), 'UTF8'))),
-                   'hex'), 'UTF8'))
-          INTO servable
-          FROM "llmspell".sealing_key AS k;
     END IF;
     IF servable IS NOT TRUE THEN
         RETURN NULL;
@@ -1545,11 +1621,13 @@ CREATE OR REPLACE FUNCTION llmspell.enter(tenant text, capability text, store te
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    digits constant text := split_part(substr(capability, 2), '.', 1);
-    claimed constant integer := CASE
-        WHEN length(digits) BETWEEN 1 AND 9 AND translate(digits, '0123456789', '') = '' THEN digits::integer ELSE 0 END;
-    genuine boolean;
-    open boolean;
+    claimed constant text := substr(split_part(capability, '.', 1), 2);
+    inner_key bytea;
+    outer_key bytea;
+    blind bigint;
+    due text;
+    live boolean;
+    has_store boolean;
     context text;
     statement_timeout_ms bigint;
     lock_timeout_ms bigint;
@@ -1557,29 +1635,29 @@ DECLARE
     work_mem_kb bigint;
     applied text;
 BEGIN
-    SELECT -- Digests are compared, not the values: how far a guess was right can not be timed.
-           sha256(convert_to(coalesce(enter.capability, ''), 'UTF8')) = sha256(convert_to(
-               concat('v', claimed, '.', encode(sha256(k.outer_pad || sha256(k.inner_pad || convert_to(
-                   concat_ws(chr(31), 'capability', coalesce(enter.tenant, ''), claimed), 'UTF8'))), 'hex')), 'UTF8'))
-           AND t.isolation = 'sealed' AND t.state = 'active' AND NOT t.suspended
-           AND (claimed = t.capability_version
-                OR (claimed = t.previous_capability_version
+    SELECT k.inner_pad, k.outer_pad,
+           t.isolation = 'sealed' AND t.state = 'active' AND NOT t.suspended
+           AND (claimed = t.capability_version::text
+                OR (claimed = t.previous_capability_version::text
                     AND t.previous_capability_expires_at > clock_timestamp()) IS TRUE),
-           enter.store = ANY (t.stores)
-           AND EXISTS (SELECT FROM "llmspell".components AS c WHERE c.store = enter.store AND c.enabled),
-           encode(sha256(k.outer_pad || sha256(k.inner_pad || convert_to(
-               concat_ws(chr(31), 'context', t.tenant, pg_backend_pid(), extract(epoch FROM now())), 'UTF8'))), 'hex')
-           || ':' || t.tenant,
+           enter.store = ANY (t.stores),
+           CASE WHEN t.over_quota AND t.quota_enforced THEN '!' ELSE ':' END || t.tenant,
            t.statement_timeout_ms, t.lock_timeout_ms, t.idle_in_transaction_timeout_ms, t.work_mem_kb
-      INTO genuine, open, context, statement_timeout_ms, lock_timeout_ms, idle_in_transaction_timeout_ms, work_mem_kb
+      INTO inner_key, outer_key, live, has_store, context,
+           statement_timeout_ms, lock_timeout_ms, idle_in_transaction_timeout_ms, work_mem_kb
       FROM "llmspell".sealing_key AS k LEFT JOIN "llmspell".tenants AS t ON t.tenant = enter.tenant;
-    IF genuine IS NOT TRUE THEN
+    due := concat('v', claimed, '.', encode(sha256(outer_key || sha256(inner_key || convert_to(
+        concat_ws(chr(31), 'capability', tenant, claimed), 'UTF8'))), 'hex'));
+    blind := hashtextextended(encode(outer_key, 'hex'), 0);
+    IF (live AND hashtextextended(capability, blind) = hashtextextended(due, blind) AND capability = due) IS NOT TRUE THEN
         RAISE EXCEPTION 'the tenant can not be entered' USING ERRCODE = '28000';
     END IF;
-    IF open IS NOT TRUE THEN
+    PERFORM FROM "llmspell".components AS c WHERE c.store = enter.store AND c.enabled;
+    IF NOT FOUND OR has_store IS NOT TRUE THEN
         RAISE EXCEPTION 'the tenant does not have this store' USING ERRCODE = '42501';
     END IF;
-    applied := set_config('llmspell.context', context, true);
+    applied := set_config('llmspell.context', encode(sha256(inner_key || int4send(pg_backend_pid())
+        || timestamptz_send(now()) || convert_to(context, 'UTF8') || outer_key), 'hex') || context, true);
     IF statement_timeout_ms IS NOT NULL THEN
         applied := set_config('statement_timeout', statement_timeout_ms::text, true);
     END IF;
@@ -1724,6 +1802,26 @@ AS $function$
      ORDER BY 2
 $function$;
 COMMENT ON FUNCTION llmspell.event_partitions(OUT partition_name text, OUT from_time timestamp with time zone, OUT to_time timestamp with time zone) IS 'The partitions of event_log and their bounds.';
+
+CREATE OR REPLACE FUNCTION llmspell.know_tenant_of_login()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    SELECT t.state = 'active' AND NOT t.suspended, t.over_quota AND t.quota_enforced
+      INTO NEW.tenant_open, NEW.tenant_full
+      FROM "llmspell".tenants AS t
+     WHERE t.tenant = NEW.tenant
+       FOR SHARE;
+    -- Without its tenant the foreign key refuses the row.
+    NEW.tenant_open := coalesce(NEW.tenant_open, false);
+    NEW.tenant_full := coalesce(NEW.tenant_full, false);
+    RETURN NEW;
+END
+$function$;
+COMMENT ON FUNCTION llmspell.know_tenant_of_login() IS 'Writes into a login what its tenant is.';
 
 SET LOCAL ROLE "llmspell_xxxxxxxx_maintenance";
 CREATE OR REPLACE FUNCTION llmspell.note_api_key_use(used_key text)
@@ -1995,6 +2093,19 @@ END
 $function$;
 COMMENT ON FUNCTION llmspell.rotate_sealing_key() IS 'Draws a new sealing key; every capability and context dies.';
 
+CREATE OR REPLACE FUNCTION llmspell.tell_logins_of_tenant()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    UPDATE "llmspell".tenant_logins AS l SET tenant_open = l.tenant_open WHERE l.tenant = NEW.tenant;
+    RETURN NULL;
+END
+$function$;
+COMMENT ON FUNCTION llmspell.tell_logins_of_tenant() IS 'Has the logins of a tenant follow a change of it.';
+
 CREATE OR REPLACE FUNCTION llmspell.tick_once(for_tenant text, beyond bigint, OUT tx bigint, OUT at timestamp with time zone)
  RETURNS record
  LANGUAGE plpgsql
@@ -2013,6 +2124,25 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION llmspell.tick_once(for_tenant text, beyond bigint, OUT tx bigint, OUT at timestamp with time zone) IS 'Advances a tenant''s clock, once a transaction.';
+
+CREATE OR REPLACE FUNCTION llmspell.vector_settings(dimension bigint)
+ RETURNS TABLE(ef_search bigint, exact_scan_threshold bigint)
+ LANGUAGE sql
+ STABLE PARALLEL SAFE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE WHEN jsonb_typeof(said.ef_search) = 'number'
+                THEN least(greatest((said.ef_search #>> '{}')::numeric, 1), 1000)::bigint END,
+           CASE WHEN jsonb_typeof(said.threshold) = 'number'
+                THEN least(greatest((said.threshold #>> '{}')::numeric, 0), 100000000)::bigint END
+      FROM (VALUES (1)) AS always (one)
+      LEFT JOIN (
+          SELECT c.parameters -> 'ef_search' AS ef_search,
+                 c.parameters #> ARRAY['dimensions', vector_settings.dimension::text, 'exact_scan_threshold'] AS threshold
+            FROM "llmspell".components AS c WHERE c.store = 'vectors'
+      ) AS said ON true
+$function$;
+COMMENT ON FUNCTION llmspell.vector_settings(dimension bigint) IS 'What the cluster says of vectors of one dimension: candidates of an index search, and the threshold of an exact scan.';
 
 SET LOCAL ROLE "llmspell_xxxxxxxx_maintenance";
 CREATE OR REPLACE FUNCTION llmspell.verify_api_key(presented_hash bytea, OUT tenant_id text, OUT key_id text, OUT name text, OUT scopes text[], OUT expires_at timestamp with time zone)
@@ -2051,6 +2181,104 @@ $function$;
 COMMENT ON FUNCTION llmspell.verify_api_key(presented_hash bytea, OUT tenant_id text, OUT key_id text, OUT name text, OUT scopes text[], OUT expires_at timestamp with time zone) IS 'Finds the live key with this hash over all tenants, for a gateway.';
 SET LOCAL ROLE "llmspell_xxxxxxxx";
 
+SET LOCAL ROLE "llmspell_xxxxxxxx_maintenance";
+CREATE OR REPLACE FUNCTION llmspell.withdraw_entity(subject uuid, expected bigint, actor text, reason text, sources jsonb, OUT latest bigint, OUT tx bigint, OUT at timestamp with time zone, OUT closed bigint, OUT relationships_closed bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    asking constant text := "llmspell".current_tenant();
+    beyond bigint;
+BEGIN
+    IF asking IS NULL THEN
+        RAISE EXCEPTION 'no tenant entered' USING ERRCODE = '42501';
+    END IF;
+    closed := 0;
+    relationships_closed := 0;
+    PERFORM FROM "llmspell".tenant_clock AS c WHERE c.tenant_id = asking FOR UPDATE;
+    SELECT max(v.tx_from) INTO latest
+      FROM "llmspell".entities AS v
+     WHERE v.tenant_id = asking AND v.entity_id = subject
+       AND v.tx_to = 9223372036854775807;
+    IF latest IS NULL OR latest > expected THEN
+        latest := coalesce(latest, 0);
+        RETURN;
+    END IF;
+    beyond := latest;
+    SELECT greatest(
+        latest,
+        (SELECT max(r.tx_from) FROM "llmspell".relationships AS r
+          WHERE r.tenant_id = asking AND r.from_entity = subject AND r.tx_to = 9223372036854775807),
+        (SELECT max(r.tx_from) FROM "llmspell".relationships AS r
+          WHERE r.tenant_id = asking AND r.to_entity = subject AND r.tx_to = 9223372036854775807)) INTO beyond;
+    SELECT t.tx, t.at INTO tx, at FROM "llmspell".tick_once(asking, beyond) AS t;
+    UPDATE "llmspell".entities AS v
+       SET tx_to = withdraw_entity.tx,
+           transaction_time_end = withdraw_entity.at
+     WHERE v.tenant_id = asking AND v.entity_id = subject
+       AND v.tx_to = 9223372036854775807;
+    GET DIAGNOSTICS closed = ROW_COUNT;
+    UPDATE "llmspell".relationships AS v SET tx_to = withdraw_entity.tx, transaction_time_end = withdraw_entity.at
+     WHERE v.tenant_id = asking AND (v.from_entity = subject OR v.to_entity = subject)
+       AND v.tx_to = 9223372036854775807;
+    GET DIAGNOSTICS relationships_closed = ROW_COUNT;
+    IF actor IS NOT NULL OR reason IS NOT NULL OR sources <> '[]' THEN
+        -- Two of them in one transaction are one tick, whose row keeps what was said first.
+        INSERT INTO "llmspell".graph_transactions (tenant_id, tx, at, actor, reason, sources)
+        VALUES (asking, tx, at, actor, reason, sources)
+        ON CONFLICT ON CONSTRAINT graph_transactions_pkey DO NOTHING;
+    END IF;
+END
+$function$;
+COMMENT ON FUNCTION llmspell.withdraw_entity(subject uuid, expected bigint, actor text, reason text, sources jsonb, OUT latest bigint, OUT tx bigint, OUT at timestamp with time zone, OUT closed bigint, OUT relationships_closed bigint) IS 'Ends the belief in an entity and every relationship that touches it, in one tick, over the quota too.';
+SET LOCAL ROLE "llmspell_xxxxxxxx";
+
+SET LOCAL ROLE "llmspell_xxxxxxxx_maintenance";
+CREATE OR REPLACE FUNCTION llmspell.withdraw_relationship(subject uuid, expected bigint, actor text, reason text, sources jsonb, OUT latest bigint, OUT tx bigint, OUT at timestamp with time zone, OUT closed bigint, OUT relationships_closed bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    asking constant text := "llmspell".current_tenant();
+    beyond bigint;
+BEGIN
+    IF asking IS NULL THEN
+        RAISE EXCEPTION 'no tenant entered' USING ERRCODE = '42501';
+    END IF;
+    closed := 0;
+    relationships_closed := 0;
+    PERFORM FROM "llmspell".tenant_clock AS c WHERE c.tenant_id = asking FOR UPDATE;
+    SELECT max(v.tx_from) INTO latest
+      FROM "llmspell".relationships AS v
+     WHERE v.tenant_id = asking AND v.relationship_id = subject
+       AND v.tx_to = 9223372036854775807;
+    IF latest IS NULL OR latest > expected THEN
+        latest := coalesce(latest, 0);
+        RETURN;
+    END IF;
+    beyond := latest;
+    SELECT t.tx, t.at INTO tx, at FROM "llmspell".tick_once(asking, beyond) AS t;
+    UPDATE "llmspell".relationships AS v
+       SET tx_to = withdraw_relationship.tx,
+           transaction_time_end = withdraw_relationship.at
+     WHERE v.tenant_id = asking AND v.relationship_id = subject
+       AND v.tx_to = 9223372036854775807;
+    GET DIAGNOSTICS closed = ROW_COUNT;
+    IF actor IS NOT NULL OR reason IS NOT NULL OR sources <> '[]' THEN
+        -- Two of them in one transaction are one tick, whose row keeps what was said first.
+        INSERT INTO "llmspell".graph_transactions (tenant_id, tx, at, actor, reason, sources)
+        VALUES (asking, tx, at, actor, reason, sources)
+        ON CONFLICT ON CONSTRAINT graph_transactions_pkey DO NOTHING;
+    END IF;
+END
+$function$;
+COMMENT ON FUNCTION llmspell.withdraw_relationship(subject uuid, expected bigint, actor text, reason text, sources jsonb, OUT latest bigint, OUT tx bigint, OUT at timestamp with time zone, OUT closed bigint, OUT relationships_closed bigint) IS 'Ends the belief in a relationship, in one tick, over the quota too.';
+SET LOCAL ROLE "llmspell_xxxxxxxx";
+
 CREATE OR REPLACE FUNCTION llmspell.writing_tenant()
  RETURNS text
  LANGUAGE plpgsql
@@ -2062,36 +2290,33 @@ DECLARE
     servable boolean;
     refused boolean;
     sealed text;
+    proof text;
+    inner_key bytea;
+    outer_key bytea;
+    blind bigint;
 BEGIN
-    -- Two lookups by key: a join of the two tables takes half as long again.
-    SELECT l.tenant, l.retire_at IS NULL OR l.retire_at > statement_timestamp()
-      INTO resolved, servable
+    SELECT l.tenant, l.tenant_open AND (l.retire_at IS NULL OR l.retire_at > statement_timestamp()), l.tenant_full
+      INTO resolved, servable, refused
       FROM "llmspell".tenant_logins AS l
      WHERE l.login = session_user::text COLLATE "C";
-    IF FOUND THEN
-        SELECT servable AND t.state = 'active' AND NOT t.suspended, t.over_quota AND t.quota_enforced
-          INTO servable, refused
-          FROM "llmspell".tenants AS t
-         WHERE t.tenant = resolved;
-    ELSE
+    IF NOT FOUND THEN
         -- After SET LOCAL and COMMIT a setting is '', not NULL.
         sealed := current_setting('llmspell.context', true);
         IF sealed IS NULL OR length(sealed) < 66 THEN
             RETURN NULL;
         END IF;
+        SELECT k.inner_pad, k.outer_pad INTO inner_key, outer_key FROM "llmspell".sealing_key AS k;
+        proof := encode(sha256(inner_key || int4send(pg_backend_pid()) || timestamptz_send(now())
+            || convert_to(substr(sealed, 65), 'UTF8') || outer_key), 'hex');
+        -- A hash with a secret seed is compared first: how far a guess was right can not be timed.
+        blind := hashtextextended(encode(outer_key, 'hex'), 0);
+        servable := hashtextextended(left(sealed, 64), blind) = hashtextextended(proof, blind)
+            AND left(sealed, 64) = proof;
         resolved := substr(sealed, 66);
-        SELECT sha256(convert_to(left(sealed, 64), 'UTF8')) = sha256(convert_to(encode(
-                   sha256(k.outer_pad || sha256(k.inner_pad || convert_to(concat_ws(chr(31),
-                       'context', resolved, pg_backend_pid(), extract(epoch FROM now())), 'UTF8'))),
-                   'hex'), 'UTF8'))
-          INTO servable
-          FROM "llmspell".sealing_key AS k;
+        refused := substr(sealed, 65, 1) = '!';
     END IF;
     IF servable IS NOT TRUE THEN
         RETURN NULL;
-    END IF;
-    IF refused IS NULL THEN
-        SELECT t.over_quota AND t.quota_enforced INTO refused FROM "llmspell".tenants AS t WHERE t.tenant = resolved;
     END IF;
     IF refused THEN
         RAISE EXCEPTION 'storage quota exceeded'
@@ -2106,6 +2331,10 @@ $function$;
 COMMENT ON FUNCTION llmspell.writing_tenant() IS 'As current_tenant, but raises when the tenant is over an enforced quota.';
 
 CREATE TRIGGER count_reference AFTER INSERT OR DELETE OR UPDATE OF tenant_id, content_hash ON llmspell.artifacts FOR EACH ROW EXECUTE FUNCTION llmspell.count_artifact_reference();
+CREATE TRIGGER know_tenant BEFORE INSERT OR UPDATE OF tenant, tenant_open, tenant_full ON llmspell.tenant_logins FOR EACH ROW EXECUTE FUNCTION llmspell.know_tenant_of_login();
+CREATE TRIGGER tell_logins AFTER UPDATE OF state, suspended, over_quota, quota_enforced ON llmspell.tenants FOR EACH ROW WHEN (((old.state IS DISTINCT FROM new.state) OR (old.suspended IS DISTINCT FROM new.suspended) OR ((old.over_quota AND old.quota_enforced) IS DISTINCT FROM (new.over_quota AND new.quota_enforced)))) EXECUTE FUNCTION llmspell.tell_logins_of_tenant();
+ALTER TABLE llmspell.tenant_logins ENABLE ALWAYS TRIGGER know_tenant;
+ALTER TABLE llmspell.tenants ENABLE ALWAYS TRIGGER tell_logins;
 
 SELECT llmspell.protect_table('llmspell.agent_state_checkpoints', false);
 SELECT llmspell.protect_table('llmspell.agent_state_history', false);

@@ -41,8 +41,8 @@ END
 $function$;
 CREATE TRIGGER tell_logins AFTER UPDATE OF state, suspended, over_quota, quota_enforced ON {{ schema }}.tenants
     FOR EACH ROW
-    WHEN ((OLD.state, OLD.suspended, OLD.over_quota AND OLD.quota_enforced)
-          IS DISTINCT FROM (NEW.state, NEW.suspended, NEW.over_quota AND NEW.quota_enforced))
+    WHEN (OLD.state IS DISTINCT FROM NEW.state OR OLD.suspended IS DISTINCT FROM NEW.suspended
+          OR (OLD.over_quota AND OLD.quota_enforced) IS DISTINCT FROM (NEW.over_quota AND NEW.quota_enforced))
     EXECUTE FUNCTION {{ schema }}.tell_logins_of_tenant();
 -- They also fire where somebody replays rows as a replica.
 ALTER TABLE {{ schema }}.tenant_logins ENABLE ALWAYS TRIGGER know_tenant;
