@@ -22,7 +22,7 @@ _COLUMNS = """SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a
     CASE WHEN a.attstorage = t.typstorage THEN ''
          ELSE CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN'
                                 ELSE 'EXTENDED' END END,
-    COALESCE(col_description(c.oid, a.attnum), '')
+    COALESCE(array_to_string(a.attoptions, ', '), ''), COALESCE(col_description(c.oid, a.attnum), '')
   FROM pg_attribute AS a
   JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
   JOIN pg_type AS t ON t.oid = a.atttypid
@@ -72,6 +72,7 @@ class Column:
     generated: bool
     collation: str
     storage: str
+    options: str
     comment: str
 
 

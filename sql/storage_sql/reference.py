@@ -78,6 +78,11 @@ def _create_table(catalog: Catalog, table: Table) -> list[str]:
         f"CREATE TABLE {SCHEMA}.{table.name} (",
         ",\n".join(parts),
         f"){partition}{options};",
+        *(
+            f"ALTER TABLE {SCHEMA}.{table.name} ALTER COLUMN {_name(one)} SET ({one.options});"
+            for one in columns
+            if one.options
+        ),
         f"COMMENT ON TABLE {SCHEMA}.{table.name} IS {literal(table.comment)};",
         *(f"COMMENT ON COLUMN {SCHEMA}.{table.name}.{_name(one)} IS {literal(one.comment)};" for one in columns),
         "",

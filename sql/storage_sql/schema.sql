@@ -424,6 +424,7 @@ CREATE TABLE llmspell.entities (
     CONSTRAINT tx_time_range CHECK ((transaction_time_start < transaction_time_end)),
     CONSTRAINT valid_time_range CHECK ((valid_time_start < valid_time_end))
 );
+ALTER TABLE llmspell.entities ALTER COLUMN tenant_id SET (n_distinct=200);
 COMMENT ON TABLE llmspell.entities IS 'Bi-temporal nodes: append-only versions.';
 COMMENT ON COLUMN llmspell.entities.tenant_id IS 'The tenant that owns the row; first in every key.';
 COMMENT ON COLUMN llmspell.entities.entity_id IS 'Identity of the entity over all versions.';
@@ -839,6 +840,7 @@ CREATE TABLE llmspell.relationships (
     CONSTRAINT tx_time_range CHECK ((transaction_time_start < transaction_time_end)),
     CONSTRAINT valid_time_range CHECK ((valid_time_start < valid_time_end))
 );
+ALTER TABLE llmspell.relationships ALTER COLUMN tenant_id SET (n_distinct=200);
 COMMENT ON TABLE llmspell.relationships IS 'Bi-temporal edges: append-only versions.';
 COMMENT ON COLUMN llmspell.relationships.tenant_id IS 'The tenant that owns the row; first in every key.';
 COMMENT ON COLUMN llmspell.relationships.relationship_id IS 'Identity of the relationship over all versions.';

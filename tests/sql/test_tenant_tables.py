@@ -80,7 +80,7 @@ def test_tables_of_vectors_are_one_family() -> None:
         assert tables.table(name) is None
 
 
-COLUMN = Column("kv_store", "tenant_id", "text", True, "", False, '"C"', "", "")
+COLUMN = Column("kv_store", "tenant_id", "text", True, "", False, '"C"', "", "", "")
 KEY = Constraint("kv_store", "kv_store_pkey", "p", "PRIMARY KEY (tenant_id)", "")
 
 
