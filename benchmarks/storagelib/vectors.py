@@ -34,6 +34,8 @@ _LANGCHAIN = "langchain-postgres PGVectorStore"
 _DIRECTIONS = 32
 _NOISE = 0.3
 _LADDER = (20, 40, 100, 200)
+# What our searches look at by default; the peers' own default finds fewer of the true neighbours.
+_CANDIDATES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +220,7 @@ class _Hand:
         ).encode()
         self._candidates = 0
 
-    def search(self, query: Floats, candidates: int = 40) -> list[str]:
+    def search(self, query: Floats, candidates: int = _CANDIDATES) -> list[str]:
         """Return the ids of the nearest."""
         if self._indexed and candidates != self._candidates:
             self._connection.execute(f"SET hnsw.ef_search = {candidates}".encode())

@@ -49,7 +49,7 @@ _STATEMENT_BYTES: Final = 2 << 20
 _ROW_BYTES: Final = 64
 # How long it may take until an index that was built or dropped is noticed; either way every answer is right.
 _INDEXES_SECONDS: Final = 30.0
-_EF_SEARCH_USUAL: Final = 40
+_EF_SEARCH_USUAL: Final = 100
 _EF_SEARCH_MOST: Final = 1_000
 # Half precision is compared again in single precision, among so many times the rows that are wanted, and some.
 _HALF_TIMES: Final = 2
