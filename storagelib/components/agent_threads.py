@@ -439,7 +439,7 @@ def _part(
         content = squeeze(data, base_bytes)
         counted = base.with_part(len(content))
         if counted is not None:
-            return Part(_part_id(key, name, data), base.part_id, content), counted
+            return Part(_part_id(key, name, data, base.part_id), base.part_id, content), counted
     return _whole(key, name, data)
 
 
@@ -448,10 +448,13 @@ def _whole(key: ThreadKey, name: str, data: bytes) -> tuple[Part, Base]:
     return part, Base(part.part_id, len(part.content), 0, 0)
 
 
-def _part_id(key: ThreadKey, name: str, data: bytes) -> UUID:
-    """Name a part after its checkpoint and content: writing it again is the same part, another checkpoint's never is."""
+def _part_id(key: ThreadKey, name: str, data: bytes, base_id: UUID | None = None) -> UUID:
+    """Name a part after its checkpoint, content and base: written again it is the same part, another checkpoint's never.
+
+    Whoever puts the checkpoint again may know another base, or none: what is stored is not what that one would read.
+    """
     digest = hashlib.blake2b(digest_size=16)
-    for text in (key[1], key[2], name):
+    for text in (key[1], key[2], name, "" if base_id is None else str(base_id)):
         encoded = text.encode()
         digest.update(len(encoded).to_bytes(4, "big") + encoded)
     digest.update(data)

@@ -635,6 +635,45 @@ async def test_a_checkpoint_may_be_put_again(tenant: Any) -> None:
     assert dict(found.metadata) == {"again": 1}
 
 
+@pytest.mark.parametrize("order", ["known first", "known last", "in turn"])
+async def test_a_checkpoint_is_put_again_by_one_that_remembers_nothing(store: Any, tenant: Any, order: str) -> None:
+    """What one handle writes as a difference another writes whole; each is read as the last of them wrote it."""
+    value = random.Random(11).randbytes(3000)
+    await _put(tenant, "t", "1", values={"v": value})
+    writers = {
+        "known first": [tenant, store.for_tenant(tenant.tenant_id)],
+        "known last": [store.for_tenant(tenant.tenant_id), tenant],
+        "in turn": [tenant, store.for_tenant(tenant.tenant_id), tenant, store.for_tenant(tenant.tenant_id)],
+    }
+    for writer in writers[order]:
+        await _put(writer, "t", "2", values={"v": value + b"2" * 50}, versions={"v": 2}, parent_id="1")
+        found = await store.for_tenant(tenant.tenant_id).agent_state.threads.get("t", "", "2")
+        assert found.values == {"v": ("bytes", value + b"2" * 50)}
+    # One that still remembers the first time builds on the last one.
+    await _put(tenant, "t", "3", values={"v": value + b"3" * 60}, versions={"v": 3}, parent_id="2")
+    assert await tenant.agent_state.threads.prune("t") == 2
+    for handle in (tenant, store.for_tenant(tenant.tenant_id)):
+        assert (await handle.agent_state.threads.get("t")).values == {"v": ("bytes", value + b"3" * 60)}
+    assert await _ids(tenant, "t") == ["3"]
+
+
+async def test_two_workers_put_the_same_checkpoint_at_once(store: Any, tenant: Any) -> None:
+    """Whoever comes last, what is there can be read, after pruning too."""
+    value = random.Random(12).randbytes(3000)
+    for number in range(12):
+        await _put(tenant, "t", f"{number:02}a", values={"v": value})
+        workers = [tenant, *(store.for_tenant(tenant.tenant_id) for _ in range(3))]
+        await asyncio.gather(
+            *(
+                _put(worker, "t", f"{number:02}b", values={"v": value + b"b"}, parent_id=f"{number:02}a")
+                for worker in workers
+            )
+        )
+        await workers[-1].agent_state.threads.prune("t")
+        found = await store.for_tenant(tenant.tenant_id).agent_state.threads.get("t")
+        assert (found.checkpoint_id, found.values) == (f"{number:02}b", {"v": ("bytes", value + b"b")})
+
+
 async def test_walking_goes_along_parents(tenant: Any) -> None:
     """Not along ids, and past the first page of ancestors."""
     for number in range(100):

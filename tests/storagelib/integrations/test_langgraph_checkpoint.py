@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -199,6 +200,30 @@ async def test_growing_messages_come_back(tenant: Any, saver: Any) -> None:
         assert found.checkpoint["channel_values"] == {"messages": messages[: step + 1], "small": step}
     listed = [len(found.checkpoint["channel_values"]["messages"]) async for found in fresh.alist(thread("t"))]
     assert listed == list(range(40, 0, -1))
+
+
+async def test_a_checkpoint_that_two_workers_put_is_read_by_a_third(store: Any, tenant: Any) -> None:
+    """The one that resumes knows nothing of the parent; what it puts under the same id can be read, pruned or not."""
+    first, second, third = (saver_of(store.for_tenant(tenant.tenant_id)) for _ in range(3))
+    text = random.Random(13).randbytes(1500).hex()
+    parent = await put(first, thread("t"), 0, {"messages": [text]})
+    values = {"messages": [text, "more"]}
+    versions = {"messages": 2}
+    again = Checkpoint(
+        v=1,
+        id=str(uuid6(clock_seq=-1)),
+        ts="",
+        channel_values=values,
+        channel_versions=versions,
+        versions_seen={},
+        updated_channels=None,
+    )
+    for worker in (first, second):
+        await worker.aput(parent, again, {"source": "loop", "step": 1}, versions)
+    assert (await third.aget_tuple(thread("t"))).checkpoint["channel_values"] == values
+    await second.aprune(["t"])
+    fresh = saver_of(store.for_tenant(tenant.tenant_id))
+    assert (await fresh.aget_tuple(thread("t"))).checkpoint["channel_values"] == values
 
 
 async def test_metadata_that_is_no_json_comes_back(saver: Any) -> None:
