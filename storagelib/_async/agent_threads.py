@@ -274,7 +274,7 @@ class AsyncAgentThreads:
         return await self._backend.delete_checkpoints(thread_id, gone) if gone else 0
 
     async def delete_thread(self, thread_id: str) -> int:
-        """Remove everything of a thread; count its checkpoints."""
+        """Remove everything of a thread; count its checkpoints. What somebody puts there meanwhile stays, whole."""
         return await self._backend.delete_thread(_thread(thread_id))
 
     async def delete_runs(self, run_ids: Iterable[str]) -> int:

@@ -273,7 +273,7 @@ class AgentThreads:
         return self._backend.delete_checkpoints(thread_id, gone) if gone else 0
 
     def delete_thread(self, thread_id: str) -> int:
-        """Remove everything of a thread; count its checkpoints."""
+        """Remove everything of a thread; count its checkpoints. What somebody puts there meanwhile stays, whole."""
         return self._backend.delete_thread(_thread(thread_id))
 
     def delete_runs(self, run_ids: Iterable[str]) -> int:

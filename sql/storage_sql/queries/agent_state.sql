@@ -383,12 +383,11 @@ DELETE FROM {{ schema }}.agent_thread_parts AS p
  WHERE p.tenant_id = :tenant AND p.thread_id = ANY (:thread_ids)
    AND NOT EXISTS (SELECT FROM named AS n WHERE n.thread_id = p.thread_id AND n.part_id = p.part_id)
 
+-- The parts are swept afterwards: a checkpoint that was put meanwhile stays, and leans on parts of those that go.
 -- name: delete_thread
 -- in: thread_id text
 WITH writes AS (
     DELETE FROM {{ schema }}.agent_thread_writes WHERE tenant_id = :tenant AND thread_id = :thread_id
-), parts AS (
-    DELETE FROM {{ schema }}.agent_thread_parts WHERE tenant_id = :tenant AND thread_id = :thread_id
 ), gone AS (
     DELETE FROM {{ schema }}.agent_thread_checkpoints WHERE tenant_id = :tenant AND thread_id = :thread_id RETURNING 1
 )

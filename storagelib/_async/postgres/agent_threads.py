@@ -146,10 +146,12 @@ class AsyncPostgresAgentThreads:
 
     async def delete_thread(self, thread_id: str) -> int:
         """Remove everything of a thread; count its checkpoints."""
-        _, gone = await self._database.run(
+        threads = {"thread_ids": [thread_id]}
+        _, gone, _ = await self._database.run(
             [
-                (_QUERIES["lock_threads"], {"thread_ids": [thread_id]}),
+                (_QUERIES["lock_threads"], threads),
                 (_QUERIES["delete_thread"], {"thread_id": thread_id}),
+                (_QUERIES["sweep_parts"], threads),
             ]
         )
         return int(gone[0][0])

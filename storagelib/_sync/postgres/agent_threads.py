@@ -147,10 +147,12 @@ class PostgresAgentThreads:
 
     def delete_thread(self, thread_id: str) -> int:
         """Remove everything of a thread; count its checkpoints."""
-        _, gone = self._database.run(
+        threads = {"thread_ids": [thread_id]}
+        _, gone, _ = self._database.run(
             [
-                (_QUERIES["lock_threads"], {"thread_ids": [thread_id]}),
+                (_QUERIES["lock_threads"], threads),
                 (_QUERIES["delete_thread"], {"thread_id": thread_id}),
+                (_QUERIES["sweep_parts"], threads),
             ]
         )
         return int(gone[0][0])

@@ -1,0 +1,133 @@
+"""Two at once on one agent, type or thread: one waits for the other, and what either leaves is whole."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager, closing
+from typing import Any
+
+import psycopg
+import pytest
+
+from storagelib import AsyncStore
+from storagelib._async.agent_state import AsyncAgentState
+from storagelib.errors import AlreadyExists, QuotaExceeded
+from tests.plugins.conformance import Tenants, opening_of
+
+_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE usename = current_user AND wait_event_type = 'Lock'"
+_LOST_PARTS = """
+SELECT count(*) FROM llmspell.agent_thread_parts AS p WHERE p.tenant_id = %s
+   AND NOT EXISTS (SELECT FROM llmspell.agent_thread_checkpoints AS c
+                    WHERE c.tenant_id = p.tenant_id AND c.thread_id = p.thread_id AND p.part_id = ANY (c.parts))"""
+_GUARDS = """
+SELECT (SELECT count(*) FROM llmspell.agent_thread_writes WHERE tenant_id = %(tenant)s AND channel = '')
+     + (SELECT count(*) FROM llmspell.agent_transitions WHERE tenant_id = %(tenant)s AND length(to_phase) = 100)"""
+_FULL = """
+UPDATE llmspell.tenants SET quota_bytes = 10, used_bytes = 20, over_quota = %s, quota_enforced = true WHERE tenant = %s"""
+_VALUE = random.Random(5).randbytes(3000)
+
+
+class Handles:
+    """One tenant's agents, as many handles as are asked for."""
+
+    def __init__(self, tenants: Tenants, store: AsyncStore, tenant_id: str) -> None:
+        """Take the open store."""
+        self._tenants = tenants
+        self._store = store
+        self.tenant_id = tenant_id
+
+    def new(self) -> AsyncAgentState:
+        """Give a handle that remembers nothing."""
+        return self._store.for_tenant(self.tenant_id).agent_state
+
+    async def wait_for(self, task: asyncio.Task[Any]) -> None:
+        """Return when one of the tenant's statements waits for another, or when the task is done without."""
+        async with asyncio.timeout(20):
+            async with await psycopg.AsyncConnection.connect(
+                self._tenants.of(self.tenant_id).conninfo, autocommit=True
+            ) as watcher:
+                while not task.done():
+                    row = await (await watcher.execute(_WAITING)).fetchone()
+                    if row is not None and row[0]:
+                        return
+                    await asyncio.sleep(0.01)
+
+    def sql(self, statement: str, values: Any) -> Any:
+        """Run a statement that looks behind row-level security."""
+        installation = self._tenants.installation
+        with closing(psycopg.connect(installation.superuser_dsn, autocommit=True)) as superuser:
+            done = superuser.execute(statement.encode(), values)
+            return done.fetchall()[0][0] if done.description else None
+
+
+@pytest.fixture
+async def handles(conformance_tenants: Tenants) -> AsyncIterator[Handles]:
+    """Give handles of a tenant that has nothing; no verb of theirs may leave a guard."""
+    opening = opening_of(conformance_tenants, "role")
+    tenant_id = opening.new_tenant()
+    async with await AsyncStore.open(opening.config, provider=opening.provider) as store:
+        made = Handles(conformance_tenants, store, tenant_id)
+        yield made
+        assert made.sql(_GUARDS, {"tenant": tenant_id}) == 0
+
+
+@asynccontextmanager
+async def held(agents: AsyncAgentState, verb: Awaitable[Any]) -> AsyncIterator[None]:
+    """Run a verb of these agents in a transaction that commits when the block ends."""
+    database = database_of(agents)
+    async with database.transaction() as transaction:
+        database.run = transaction.run
+        try:
+            await verb
+        finally:
+            del database.run
+        yield
+
+
+def database_of(agents: AsyncAgentState) -> Any:
+    """Give what a handle's statements go through."""
+    backend: Any = agents._backend
+    return backend._database
+
+
+async def put(agents: AsyncAgentState, thread: str, name: str, size: int, **options: Any) -> None:
+    """Keep a checkpoint of one value of so many bytes more than the first."""
+    await agents.threads.put(
+        thread,
+        "",
+        name,
+        head=("json", b"{}"),
+        versions={"v": size},
+        value_of=lambda _: ("bytes", _VALUE + b"+" * size),
+        changed={"v"},
+        **options,
+    )
+
+
+async def test_what_is_put_while_a_thread_goes_is_whole(handles: Handles) -> None:
+    """A checkpoint on one that came after the deletion's lock stays, with the parts that it leans on."""
+    agent, remover = handles.new(), handles.new()
+    database = database_of(remover)
+    real = database.run
+    await put(agent, "t", "1", 0)
+
+    async def torn(calls: Any) -> Any:
+        first, *rest = calls
+        async with database.transaction() as transaction:
+            found = await transaction.run([first])
+            await put(agent, "t", "2", 1)
+            async with held(agent, put(agent, "t", "3", 2, parent_id="2")):
+                going = asyncio.create_task(transaction.run(rest))
+                await handles.wait_for(going)
+            return [*found, *await going]
+
+    database.run = torn
+    assert await remover.threads.delete_thread("t") == 2
+    database.run = real
+    left = [found async for found in handles.new().threads.find("t")]
+    assert [(found.checkpoint_id, found.values["v"][1]) for found in left] == [("3", _VALUE + b"++")]
+    assert handles.sql(_LOST_PARTS, (handles.tenant_id,)) == 0
+    assert await remover.threads.delete_thread("t") == 1
+    assert handles.sql(_LOST_PARTS, (handles.tenant_id,)) == 0
