@@ -362,9 +362,10 @@ WITH asked AS MATERIALIZED (
 SELECT count(*) FROM gone
 
 -- name: delete_runs
--- in: run_ids text[]
+-- in: run_ids text[], thread_ids text[]
 WITH gone AS (
-    DELETE FROM {{ schema }}.agent_thread_checkpoints WHERE tenant_id = :tenant AND run_id = ANY (:run_ids)
+    DELETE FROM {{ schema }}.agent_thread_checkpoints
+     WHERE tenant_id = :tenant AND run_id = ANY (:run_ids) AND thread_id = ANY (:thread_ids)
     RETURNING thread_id, namespace, checkpoint_id
 ), writes AS (
     DELETE FROM {{ schema }}.agent_thread_writes AS w USING gone AS g

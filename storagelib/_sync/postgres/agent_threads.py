@@ -140,8 +140,13 @@ class PostgresAgentThreads:
         threads = {"thread_ids": [thread_id for (thread_id,) in named]}
         if not named:
             return 0
+        # A run that comes to another thread meanwhile is later than this.
         _, gone, _ = self._database.run(
-            [(_QUERIES["lock_threads"], threads), (_QUERIES["delete_runs"], runs), (_QUERIES["sweep_parts"], threads)]
+            [
+                (_QUERIES["lock_threads"], threads),
+                (_QUERIES["delete_runs"], {**runs, **threads}),
+                (_QUERIES["sweep_parts"], threads),
+            ]
         )
         return int(gone[0][0])
 

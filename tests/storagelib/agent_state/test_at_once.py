@@ -131,3 +131,24 @@ async def test_what_is_put_while_a_thread_goes_is_whole(handles: Handles) -> Non
     assert handles.sql(_LOST_PARTS, (handles.tenant_id,)) == 0
     assert await remover.threads.delete_thread("t") == 1
     assert handles.sql(_LOST_PARTS, (handles.tenant_id,)) == 0
+
+
+async def test_a_run_that_comes_to_another_thread_meanwhile_stays(handles: Handles) -> None:
+    """Runs are removed from the threads that were locked, and nothing of them is left over anywhere."""
+    agent, remover = handles.new(), handles.new()
+    database = database_of(remover)
+    real = database.run
+    await put(agent, "t", "1", 0, run_id="run")
+
+    async def late(calls: Any) -> Any:
+        if len(calls) > 1:
+            await put(agent, "u", "1", 1, run_id="run")
+        return await real(calls)
+
+    database.run = late
+    assert await remover.threads.delete_runs(["run"]) == 1
+    database.run = real
+    assert [found.thread_id async for found in handles.new().threads.find()] == ["u"]
+    assert handles.sql(_LOST_PARTS, (handles.tenant_id,)) == 0
+    assert await remover.threads.delete_runs(["run"]) == 1
+    assert handles.sql(_LOST_PARTS, (handles.tenant_id,)) == 0
