@@ -101,6 +101,11 @@ SELECT agent_id, agent_type, data_version, schema_version, session_id, phase, ch
 
  ORDER BY agent_id LIMIT :most
 
+-- Waits for a save; the statement after this one sees where that left the version.
+-- name: hold
+-- in: agent_id text
+SELECT 1 FROM {{ schema }}.agent_states WHERE tenant_id = :tenant AND agent_id = :agent_id FOR SHARE
+
 -- Two columns: whether the version is there, and whether the checkpoint was made.
 -- name: add_checkpoint
 -- in: agent_id text, label text, version bigint, checksum text, saved_at timestamptz, schema_version bigint, agent_type text, session_id text, phase text, content bytea, metadata jsonb

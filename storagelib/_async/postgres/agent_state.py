@@ -111,19 +111,21 @@ class AsyncPostgresAgentState(AsyncPostgresAgentThreads):
     async def add_checkpoint(self, new: NewCheckpoint) -> bool | None:
         """Keep a checkpoint; None when the version is not there with this checksum, False when the label is taken."""
         wanted = new.version
-        ((there, made),) = await self._database.fetch(
-            _QUERIES["add_checkpoint"],
-            agent_id=new.agent_id,
-            label=new.label,
-            version=wanted.version,
-            checksum=wanted.checksum,
-            saved_at=wanted.updated_at,
-            schema_version=wanted.schema_version,
-            agent_type=wanted.agent_type,
-            session_id=wanted.session_id,
-            phase=wanted.phase,
-            content=new.content,
-            metadata=new.metadata,
+        values = {
+            "agent_id": new.agent_id,
+            "label": new.label,
+            "version": wanted.version,
+            "checksum": wanted.checksum,
+            "saved_at": wanted.updated_at,
+            "schema_version": wanted.schema_version,
+            "agent_type": wanted.agent_type,
+            "session_id": wanted.session_id,
+            "phase": wanted.phase,
+            "content": new.content,
+            "metadata": new.metadata,
+        }
+        _, ((there, made),) = await self._database.run(
+            [(_QUERIES["hold"], {"agent_id": new.agent_id}), (_QUERIES["add_checkpoint"], values)]
         )
         return made if there else None
 

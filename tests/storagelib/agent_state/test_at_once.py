@@ -152,3 +152,15 @@ async def test_a_run_that_comes_to_another_thread_meanwhile_stays(handles: Handl
     assert handles.sql(_LOST_PARTS, (handles.tenant_id,)) == 0
     assert await remover.threads.delete_runs(["run"]) == 1
     assert handles.sql(_LOST_PARTS, (handles.tenant_id,)) == 0
+
+
+async def test_a_checkpoint_waits_for_a_save(handles: Handles) -> None:
+    """The version that is being replaced is kept all the same, and its checkpoint is made."""
+    saving, keeping = handles.new(), handles.new()
+    await saving.save("a", {"n": 1}, agent_type="t")
+    async with held(saving, saving.save("a", {"n": 2}, agent_type="t")):
+        made = asyncio.create_task(keeping.checkpoint("a", "first"))
+        await handles.wait_for(made)
+    assert await made == 1
+    assert (await keeping.load_checkpoint("a", "first")).state == {"n": 1}
+    assert (await keeping.load("a")).version == 2
