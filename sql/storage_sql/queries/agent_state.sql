@@ -207,6 +207,13 @@ WITH old AS MATERIALIZED (
 )
 SELECT EXISTS (SELECT FROM old), EXISTS (SELECT FROM made)
 
+-- Whoever declares for the same type waits here for the one before, and the statement after this one, which removes the
+-- row again, sees what that declared. No phase is called that; one that is would only not be waited for.
+-- name: guard_transitions
+-- in: agent_type text
+INSERT INTO {{ schema }}.agent_transitions (tenant_id, agent_type, from_phase, to_phase)
+VALUES (:tenant, :agent_type, '', repeat(chr(1114111), 100)) ON CONFLICT DO NOTHING
+
 -- name: forget_transitions
 -- in: agent_type text
 DELETE FROM {{ schema }}.agent_transitions WHERE tenant_id = :tenant AND agent_type = :agent_type

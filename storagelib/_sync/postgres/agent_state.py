@@ -169,13 +169,22 @@ class PostgresAgentState(PostgresAgentThreads):
 
     def declare(self, agent_type: str, transitions: list[tuple[str, str]]) -> None:
         """Replace the declared transitions of a type; none take the declaration back."""
+        same = {"agent_type": agent_type}
+        if not transitions:
+            # Only removes, so that it is possible over the quota.
+            self._database.fetch(_QUERIES["forget_transitions"], **same)
+            return
         declared = {
-            "agent_type": agent_type,
+            **same,
             "from_phases": [old for old, _ in transitions],
             "to_phases": [new for _, new in transitions],
         }
         self._database.run(
-            [(_QUERIES["forget_transitions"], {"agent_type": agent_type}), (_QUERIES["declare_transitions"], declared)]
+            [
+                (_QUERIES["guard_transitions"], same),
+                (_QUERIES["forget_transitions"], same),
+                (_QUERIES["declare_transitions"], declared),
+            ]
         )
 
     def transitions(self, agent_type: str) -> list[tuple[str, str]]:

@@ -164,3 +164,31 @@ async def test_a_checkpoint_waits_for_a_save(handles: Handles) -> None:
     assert await made == 1
     assert (await keeping.load_checkpoint("a", "first")).state == {"n": 1}
     assert (await keeping.load("a")).version == 2
+
+
+@pytest.mark.parametrize("before", [{}, {"": ["a"]}, {"": ["a"], "a": ["b"]}], ids=["new", "one", "two"])
+async def test_of_two_declarations_the_later_one_holds(handles: Handles, before: dict[str, list[str]]) -> None:
+    """Never a mixture of both."""
+    one, other = handles.new(), handles.new()
+    if before:
+        await one.declare("t", before)
+    async with held(one, one.declare("t", {"": ["a"], "a": ["one"]})):
+        later = asyncio.create_task(other.declare("t", {"": ["a", "other"]}))
+        await handles.wait_for(later)
+        # Types do not wait for each other.
+        await handles.new().declare("u", {"": ["a"]})
+    await later
+    assert await one.transitions("t") == {"": ("a", "other")}
+    assert await one.transitions("u") == {"": ("a",)}
+
+
+async def test_a_declaration_is_taken_back_over_the_quota(handles: Handles) -> None:
+    """Removing is always possible, declaring is not."""
+    agents = handles.new()
+    await agents.declare("t", {"": ["a"]})
+    handles.sql(_FULL, (True, handles.tenant_id))
+    with pytest.raises(QuotaExceeded):
+        await agents.declare("t", {"": ["b"]})
+    assert await agents.transitions("t") == {"": ("a",)}
+    await agents.declare("t", None)
+    assert await agents.transitions("t") == {}
