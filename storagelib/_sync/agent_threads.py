@@ -284,7 +284,8 @@ class AgentThreads:
     def copy_thread(self, thread_id: str, new_id: str) -> None:
         """Copy a thread with all its checkpoints, ids and writes.
 
-        Raises ``NotFound`` when there is nothing to copy, and ``AlreadyExists`` when the new thread has something.
+        Raises ``NotFound`` when there is nothing to copy, and ``AlreadyExists`` when the new thread has something. Two
+        copies to one id exclude each other; on PostgreSQL what is put there while the copy is made stands beside it.
         """
         if _thread(thread_id) == _thread(new_id):
             raise AlreadyExists("a thread cannot be copied onto itself")

@@ -406,8 +406,22 @@ WITH writes AS (
 )
 SELECT count(*) FROM gone
 
+-- Whoever copies to the same thread waits here for the one before; the row goes again, and the statement after that sees
+-- what was copied. No write has an empty channel.
+-- name: guard_thread
+-- in: new_id text
+INSERT INTO {{ schema }}.agent_thread_writes
+    (tenant_id, thread_id, namespace, checkpoint_id, task_id, position, task_path, channel, kind, content)
+VALUES (:tenant, :new_id, '', ' ', ' ', 0, '', '', '', '') ON CONFLICT DO NOTHING
+
+-- name: release_thread
+-- in: new_id text
+DELETE FROM {{ schema }}.agent_thread_writes
+ WHERE tenant_id = :tenant AND thread_id = :new_id AND namespace = '' AND checkpoint_id = ' ' AND task_id = ' '
+   AND position = 0 AND channel = ''
+
 -- Two columns: whether the thread is there, and whether the new one is free. The copies fail when
--- somebody else makes the new thread meanwhile.
+-- somebody else puts one of these checkpoints there meanwhile.
 -- name: copy_thread
 -- in: thread_id text, new_id text
 WITH state AS MATERIALIZED (

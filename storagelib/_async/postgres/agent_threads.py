@@ -163,7 +163,14 @@ class AsyncPostgresAgentThreads:
 
     async def copy_thread(self, thread_id: str, new_id: str) -> bool | None:
         """Copy everything of a thread; None when there is nothing, False when the new thread has something."""
-        ((there, free),) = await self._database.fetch(_QUERIES["copy_thread"], thread_id=thread_id, new_id=new_id)
+        new = {"new_id": new_id}
+        _, _, ((there, free),) = await self._database.run(
+            [
+                (_QUERIES["guard_thread"], new),
+                (_QUERIES["release_thread"], new),
+                (_QUERIES["copy_thread"], {"thread_id": thread_id, **new}),
+            ]
+        )
         return free if there else None
 
 

@@ -192,3 +192,21 @@ async def test_a_declaration_is_taken_back_over_the_quota(handles: Handles) -> N
     assert await agents.transitions("t") == {"": ("a",)}
     await agents.declare("t", None)
     assert await agents.transitions("t") == {}
+
+
+async def test_two_threads_are_not_copied_to_one(handles: Handles) -> None:
+    """The later copy is told that there is a thread already."""
+    one, other = handles.new(), handles.new()
+    await put(one, "one", "1", 1)
+    await put(one, "other", "2", 2)
+    await one.threads.put_writes("other", "", "2", "task", [(0, "c", ("k", b"w"))])
+    async with held(one, one.threads.copy_thread("one", "new")):
+        later = asyncio.create_task(other.threads.copy_thread("other", "new"))
+        await handles.wait_for(later)
+    with pytest.raises(AlreadyExists):
+        await later
+    found = [found async for found in handles.new().threads.find("new")]
+    assert [(each.checkpoint_id, each.values["v"][1], each.writes) for each in found] == [("1", _VALUE + b"+", ())]
+    assert await other.threads.delete_thread("new") == 1
+    await other.threads.copy_thread("other", "new")
+    assert [len(found.writes) async for found in one.threads.find("new")] == [1]
