@@ -15,6 +15,8 @@ __all__ = ["SPLIT", "Table", "limit", "summary", "tables_of"]
 SPLIT: Final = "storagelib"
 """The area whose results are told apart by the first word of their names."""
 TARGETS: Final = "target"
+_SEALED: Final = "sealed mode"
+_SQLITE: Final = "SQLite"
 _TITLES: Final = {
     "agent_state": "Agent state",
     "api_keys": "API keys",
@@ -46,7 +48,7 @@ def _area(path: Path) -> list[Table]:
         return [Table(path.stem, path.stem.capitalize(), results)]
     parts: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
-        parts.setdefault(result["name"].split()[0].rstrip(":"), []).append(result)
+        parts.setdefault(result["name"].split()[0].rstrip(":,"), []).append(result)
     order = sorted(parts, key=lambda part: (part == TARGETS, _title(part)))
     return [Table(f"{SPLIT}-{part}", _title(part), parts[part]) for part in order]
 
@@ -73,15 +75,31 @@ def limit(wanted: str) -> tuple[bool, float] | None:
     return upper, value
 
 
-def summary(folder: Path) -> list[tuple[str, str, str, str]]:
-    """Return a row for each table of the library: title, peers, median of the ratios of times, and targets that hold."""
+def summary(folder: Path) -> list[tuple[str, str, str, str, str]]:
+    """Return a row for each table of the library: title, peers, medians of the ratios of times, and targets that hold.
+
+    The first median is that of the role mode and of what has no mode, the second that of the sealed mode; SQLite is in
+    neither.
+    """
     rows = []
     for table in tables_of(folder):
         if not table.name.startswith(f"{SPLIT}-"):
             continue
         timed = [each for each in table.results if each["ratio"] is not None and each["unit"] in {"µs", "ms", "s"}]
         peers = dict.fromkeys(each["peer_name"].partition(",")[0] for each in timed)
+        served = [each for each in timed if _SQLITE not in each["name"]]
         judged = [each["holds"] for each in table.results if each["holds"] is not None]
-        ratio = f"{statistics.median(each['ratio'] for each in timed):.2f}" if timed else ""
-        rows.append((table.title, "; ".join(peers), ratio, f"{sum(judged)} of {len(judged)}" if judged else ""))
+        rows.append(
+            (
+                table.title,
+                "; ".join(peers),
+                _median([each for each in served if _SEALED not in each["name"]]),
+                _median([each for each in served if _SEALED in each["name"]]),
+                f"{sum(judged)} of {len(judged)}" if judged else "",
+            )
+        )
     return rows
+
+
+def _median(results: Sequence[Mapping[str, Any]]) -> str:
+    return f"{statistics.median(each['ratio'] for each in results):.2f}" if results else ""

@@ -173,7 +173,7 @@ async def _conversation(ground: Ground, mode: str) -> list[Result]:
         compared(f"agent_state get, {where}", get, _SAVER, at_least=1.5),
         compared(f"agent_state get after a restart, {where}", first, _SAVER, at_least=1.5),
         compared(f"agent_state list {_LISTED}, {where}", listing, _SAVER, at_least=1.5),
-        _size(f"LangGraph's checkpoints after {_STEPS} steps, {where}", kept, peers),
+        _size(f"agent_state as LangGraph's checkpoints after {_STEPS} steps, {where}", kept, peers),
         _size(f"agent_state with {_STEPS} versions of the same states, {where}", history, peers),
     ]
 
