@@ -1,4 +1,4 @@
--- name: sealed_reads
+-- name: quick_reads
 -- role: owner
 -- transactional: yes
 
