@@ -81,7 +81,8 @@ class PostgresProcedures:
                 prior=new.prior,
                 expected=expected,
             )
-            if version is not None or expected is not None:
+            # Found as expected and lost all the same: another one was faster, whom the next round sees.
+            if version is not None or (expected is not None and (found or 0) != expected):
                 return found or 0, version
         raise Conflict("other writers were faster each time")
 
@@ -100,7 +101,10 @@ class PostgresProcedures:
 
     def rollback(self, name: str, version: int) -> tuple[int, int | None]:
         """Save an older version as the next one."""
-        rows = self._database.fetch(_Q["rollback"], name=name, version=version)
+        # Locked by a statement of its own: the next one sees the versions that were kept while it waited.
+        _, rows = self._database.run(
+            [(_Q["lock"], {"name": name}), (_Q["rollback"], {"name": name, "version": version})]
+        )
         return (rows[0][0], rows[0][1]) if rows else (0, None)
 
     def supersede(self, name: str, by: str | None) -> bool:
