@@ -1693,6 +1693,11 @@ BEGIN
     END IF;
     SELECT e.erased INTO rows_gone FROM "llmspell".erase_entity_as(subject, reason, NULL) AS e;
     IF rows_gone = 0 THEN
+        BEGIN
+            PERFORM "llmspell".writing_tenant();
+        EXCEPTION WHEN configuration_limit_exceeded THEN
+            RETURN 0;
+        END;
         INSERT INTO "llmspell".erasures (tenant_id, kind, subject_hash, rows_erased, reason)
         VALUES (asking, 'entity', sha256(convert_to(subject::text, 'UTF8')), 0, reason);
     END IF;
@@ -1717,7 +1722,8 @@ BEGIN
     IF asking IS NULL THEN
         RAISE EXCEPTION 'no tenant entered' USING ERRCODE = '42501';
     END IF;
-    PERFORM FROM "llmspell".tenant_clock AS c WHERE c.tenant_id = asking FOR UPDATE;
+    INSERT INTO "llmspell".tenant_clock AS c (tenant_id) VALUES (asking)
+    ON CONFLICT (tenant_id) DO UPDATE SET n = c.n WHERE false;
     DELETE FROM "llmspell".relationships AS r
      WHERE r.tenant_id = asking AND (r.from_entity = subject OR r.to_entity = subject);
     GET DIAGNOSTICS erased = ROW_COUNT;
@@ -1755,6 +1761,13 @@ BEGIN
     END IF;
     DELETE FROM "llmspell".hook_history AS h WHERE h.tenant_id = asking AND h.correlation_id = subject;
     GET DIAGNOSTICS erased = ROW_COUNT;
+    IF erased = 0 THEN
+        BEGIN
+            PERFORM "llmspell".writing_tenant();
+        EXCEPTION WHEN configuration_limit_exceeded THEN
+            RETURN 0;
+        END;
+    END IF;
     INSERT INTO "llmspell".erasures (tenant_id, kind, subject_hash, rows_erased, reason)
     VALUES (asking, 'hooks', sha256(convert_to(subject, 'UTF8')), erased, reason);
     RETURN erased;
@@ -1777,9 +1790,19 @@ BEGIN
     IF asking IS NULL THEN
         RAISE EXCEPTION 'no tenant entered' USING ERRCODE = '42501';
     END IF;
-    DELETE FROM "llmspell".event_log AS e WHERE e.tenant_id = asking AND e.stream = subject;
-    GET DIAGNOSTICS erased = ROW_COUNT;
-    DELETE FROM "llmspell".event_ids AS i WHERE i.tenant_id = asking AND i.stream = subject;
+    WITH gone AS (
+        DELETE FROM "llmspell".event_log AS e WHERE e.tenant_id = asking AND e.stream = subject RETURNING true
+    ), forgotten AS (
+        DELETE FROM "llmspell".event_ids AS i WHERE i.tenant_id = asking AND i.stream = subject
+    )
+    SELECT count(*) INTO erased FROM gone;
+    IF erased = 0 THEN
+        BEGIN
+            PERFORM "llmspell".writing_tenant();
+        EXCEPTION WHEN configuration_limit_exceeded THEN
+            RETURN 0;
+        END;
+    END IF;
     INSERT INTO "llmspell".erasures (tenant_id, kind, subject_hash, rows_erased, reason)
     VALUES (asking, 'stream', sha256(convert_to(subject, 'UTF8')), erased, reason);
     RETURN erased;
@@ -2197,9 +2220,14 @@ BEGIN
     IF asking IS NULL THEN
         RAISE EXCEPTION 'no tenant entered' USING ERRCODE = '42501';
     END IF;
+    -- A hundred names of 500 characters, each escaped as six.
+    IF jsonb_array_length(sources) > 100 OR octet_length(sources::text) > 310000 THEN
+        RAISE EXCEPTION 'the sources are more than fit' USING ERRCODE = '22023';
+    END IF;
     closed := 0;
     relationships_closed := 0;
-    PERFORM FROM "llmspell".tenant_clock AS c WHERE c.tenant_id = asking FOR UPDATE;
+    INSERT INTO "llmspell".tenant_clock AS c (tenant_id) VALUES (asking)
+    ON CONFLICT (tenant_id) DO UPDATE SET n = c.n WHERE false;
     SELECT max(v.tx_from) INTO latest
       FROM "llmspell".entities AS v
      WHERE v.tenant_id = asking AND v.entity_id = subject
@@ -2251,9 +2279,14 @@ BEGIN
     IF asking IS NULL THEN
         RAISE EXCEPTION 'no tenant entered' USING ERRCODE = '42501';
     END IF;
+    -- A hundred names of 500 characters, each escaped as six.
+    IF jsonb_array_length(sources) > 100 OR octet_length(sources::text) > 310000 THEN
+        RAISE EXCEPTION 'the sources are more than fit' USING ERRCODE = '22023';
+    END IF;
     closed := 0;
     relationships_closed := 0;
-    PERFORM FROM "llmspell".tenant_clock AS c WHERE c.tenant_id = asking FOR UPDATE;
+    INSERT INTO "llmspell".tenant_clock AS c (tenant_id) VALUES (asking)
+    ON CONFLICT (tenant_id) DO UPDATE SET n = c.n WHERE false;
     SELECT max(v.tx_from) INTO latest
       FROM "llmspell".relationships AS v
      WHERE v.tenant_id = asking AND v.relationship_id = subject

@@ -157,7 +157,17 @@ def test_enforced_quota_refuses_writes_and_allows_deletes(installation: Installa
                 session.execute(refused.encode())
             assert caught.value.diag.message_detail == "9 of 5 bytes used."
         assert session.execute("DELETE FROM llmspell.test_table WHERE id = 'soft'").rowcount == 1
-        assert session.execute("SELECT llmspell.erase_stream('none', 'asked')").fetchone() == (0,)
+        erasing_nothing = (
+            "SELECT llmspell.erase_stream('none', 'asked')",
+            "SELECT llmspell.erase_hook_executions('none', 'asked')",
+            "SELECT llmspell.erase_entity('00000000-0000-0000-0000-000000000001', 'asked')",
+        )
+        # A trace takes room: of nothing there is one only below the quota.
+        for enforced, traces in ((True, 0), (False, 3)):
+            owner_runs(installation, change, True, enforced)
+            for erasing in erasing_nothing:
+                assert session.execute(erasing.encode()).fetchone() == (0,)
+            assert session.execute("SELECT count(*) FROM llmspell.erasures").fetchone() == (traces,)
         owner_runs(installation, change, False, True)
         session.execute(INSERT, ("bob-co", "again", "fits"))
 

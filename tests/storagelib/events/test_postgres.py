@@ -130,6 +130,29 @@ def test_a_missing_partition_is_told_and_nothing_is_half_written(own_place: Plac
     assert (again.position, again.sequence) == (2, 2)
 
 
+def test_an_event_that_comes_while_its_stream_is_erased_keeps_its_id(place: Place) -> None:
+    """An erasure that waits for a row takes neither the event that is appended meanwhile nor its id alone."""
+    events, given = place.events, uuid7()
+    events.append("t", "old", stream="s", event_id=uuid7())
+    erased: list[int] = []
+    erasing = threading.Thread(target=lambda: erased.append(events.erase_stream("s", "asked for")))
+    with psycopg.connect(place.installation.superuser_dsn) as holding:
+        holding.execute(
+            sql.SQL("SELECT FROM {}.event_log WHERE tenant_id = %s FOR UPDATE").format(
+                sql.Identifier(place.installation.schema)
+            ),
+            (place.tenant,),
+        )
+        erasing.start()
+        erasing.join(0.5)
+        assert erasing.is_alive()
+        first = events.append("t", "new", stream="s", event_id=given)
+    erasing.join(10)
+    assert erased == [1]
+    assert events.append("t", "new", stream="s", event_id=given).position == first.position
+    assert [event.payload for event in events.all()] == ["new"]
+
+
 @pytest.mark.parametrize("table", ["event_log", "hook_history", "erasures"])
 @pytest.mark.parametrize("statement", ["DELETE FROM {}.{}", "UPDATE {}.{} SET tenant_id = tenant_id", "TRUNCATE {}.{}"])
 def test_a_tenant_cannot_change_what_was_recorded(place: Place, table: str, statement: str) -> None:

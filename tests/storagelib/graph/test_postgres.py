@@ -1,7 +1,9 @@
-"""What only a server can show of the graph: deleting over the quota, and a graph that was there before its indexes changed."""
+"""What only a server can show of the graph: the quota, a tenant's first writer, and a graph older than its indexes."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -10,9 +12,12 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from storage_sql.queries import load
 from storage_sql.runner import RunOptions, migrate_postgres
-from storagelib import Store
-from storagelib.errors import NotFound, QuotaExceeded
+from storagelib import AsyncStore, Store
+from storagelib._async.postgres.database import AsyncDatabase
+from storagelib.clocks import FOREVER
+from storagelib.errors import InvalidInput, NotFound, QuotaExceeded
 from tests.plugins.conformance import Tenants, opening_of
 from tests.plugins.installation import bootstrapped_on, drive_on
 
@@ -60,6 +65,80 @@ def test_over_the_quota_everything_can_be_deleted(conformance_tenants: Tenants, 
             assert [(done.actor, done.reason) for done in graph.why(visit.relationship_id)][-1] == ("tidier", "full")
             assert graph.erase(ada.entity_id, "asked for") == 3
             assert graph.get_entity(club.entity_id).name == "Club"
+
+
+@pytest.mark.parametrize(
+    ("way", "values"),
+    [("erase", (ENTITY, "asked for")), ("delete_entity", (ENTITY,)), ("delete_relationship", (EDGE,))],
+)
+async def test_a_tenants_first_writer_is_waited_for(
+    conformance_tenants: Tenants, way: str, values: tuple[Any, ...]
+) -> None:
+    """Before a tenant has a clock too, who erases or deletes waits for who is adding, and then finds what was added."""
+    opening = opening_of(conformance_tenants, "role")
+    queries = load("graph")
+    shared = {"types": ["t"], "properties": ["{}"], "valid_from": [None], "valid_to": [FOREVER]}
+    entity = {**shared, "ids": [ENTITY], "names": ["n"], "hashes": [None]}
+    edge = {**shared, "ids": [EDGE], "near": [ENTITY], "far": [ENTITY]}
+    nothing: dict[str, list[UUID]] = {"given_entities": [], "given_relationships": [], "ends": []}
+    async with await AsyncStore.open(opening.config, provider=opening.provider) as store:
+        graph = store.for_tenant(opening.new_tenant()).graph
+        async with database_of(graph).transaction() as adding:
+            await adding.run(
+                [
+                    (queries["lock"], {}),
+                    (queries["tick_to_add"], nothing),
+                    (queries["insert_entities"], entity),
+                    (queries["insert_relationships"], edge),
+                ]
+            )
+            later = asyncio.create_task(getattr(graph, way)(*values))
+            await asyncio.wait([later], timeout=0.5)
+            waits = not later.done()
+        result = await later
+        assert waits
+        assert result == 2 if way == "erase" else (result.tx, result.closed) == (2, 1)
+        assert await graph.last_transaction() == 2
+
+
+@pytest.mark.parametrize("relationships", [False, True])
+async def test_what_is_said_of_a_deletion_is_bounded_for_sql_too(
+    conformance_tenants: Tenants, relationships: bool
+) -> None:
+    """A hundred of the longest sources fit; who goes around the library gets in no more, as it works over the quota."""
+    opening = opening_of(conformance_tenants, "role")
+    query = load("graph")["withdraw"].variant(relationships=relationships)
+    longest = [f"{number:03}" + "\x01" * 497 for number in range(100)]
+    async with await AsyncStore.open(opening.config, provider=opening.provider) as store:
+        graph = store.for_tenant(opening.new_tenant()).graph
+        added = await graph.add_entity("person", "Ada")
+        link = await graph.add_relationship(added.entity_id, added.entity_id, "knows")
+        subject = link.relationship_id if relationships else added.entity_id
+        for sources, refused in (
+            ([*longest, ""], True),
+            (["x" * 310_001], True),
+            (longest, False),
+        ):
+            asked = {
+                "subject": subject,
+                "expected": None,
+                "actor": None,
+                "reason": None,
+                "sources": json.dumps(sources),
+            }
+            if refused:
+                with pytest.raises(InvalidInput):
+                    await database_of(graph).fetch(query, **asked)
+            else:
+                ((_, tx, *_),) = await database_of(graph).fetch(query, **asked)
+                assert tx == 3
+        assert (await graph.why(subject)).items[-1].sources == tuple(longest)
+
+
+def database_of(graph: Any) -> AsyncDatabase:
+    """Return what the store's statements go through."""
+    database: AsyncDatabase = graph._backend._database
+    return database
 
 
 def test_a_graph_that_was_there_is_kept(superuser_url: str) -> None:

@@ -142,6 +142,124 @@ $function$;
 COMMENT ON FUNCTION {{ schema }}.append_event(uuid, text, text, text, timestamptz, text, jsonb, bigint, boolean) IS
     'Appends one event to a stream, at the version that is expected if one is; empty when the stream is elsewhere.';
 
+-- What is erased is found by one statement, so that of an event that is appended meanwhile not only the id goes. Here and
+-- below, where nothing was there to erase, a tenant over its quota leaves no trace either: it could go on doing so without end.
+CREATE OR REPLACE FUNCTION {{ schema }}.erase_stream(subject text, reason text) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    asking constant text := {{ schema }}.current_tenant();
+    erased bigint;
+BEGIN
+    IF asking IS NULL THEN
+        RAISE EXCEPTION 'no tenant entered' USING ERRCODE = '42501';
+    END IF;
+    WITH gone AS (
+        DELETE FROM {{ schema }}.event_log AS e WHERE e.tenant_id = asking AND e.stream = subject RETURNING true
+    ), forgotten AS (
+        DELETE FROM {{ schema }}.event_ids AS i WHERE i.tenant_id = asking AND i.stream = subject
+    )
+    SELECT count(*) INTO erased FROM gone;
+    IF erased = 0 THEN
+        BEGIN
+            PERFORM {{ schema }}.writing_tenant();
+        EXCEPTION WHEN configuration_limit_exceeded THEN
+            RETURN 0;
+        END;
+    END IF;
+    INSERT INTO {{ schema }}.erasures (tenant_id, kind, subject_hash, rows_erased, reason)
+    VALUES (asking, 'stream', sha256(convert_to(subject, 'UTF8')), erased, reason);
+    RETURN erased;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION {{ schema }}.erase_hook_executions(subject text, reason text) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    asking constant text := {{ schema }}.current_tenant();
+    erased bigint;
+BEGIN
+    IF asking IS NULL THEN
+        RAISE EXCEPTION 'no tenant entered' USING ERRCODE = '42501';
+    END IF;
+    DELETE FROM {{ schema }}.hook_history AS h WHERE h.tenant_id = asking AND h.correlation_id = subject;
+    GET DIAGNOSTICS erased = ROW_COUNT;
+    IF erased = 0 THEN
+        BEGIN
+            PERFORM {{ schema }}.writing_tenant();
+        EXCEPTION WHEN configuration_limit_exceeded THEN
+            RETURN 0;
+        END;
+    END IF;
+    INSERT INTO {{ schema }}.erasures (tenant_id, kind, subject_hash, rows_erased, reason)
+    VALUES (asking, 'hooks', sha256(convert_to(subject, 'UTF8')), erased, reason);
+    RETURN erased;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION {{ schema }}.erase_entity(subject uuid, reason text) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    asking constant text := {{ schema }}.current_tenant();
+    rows_gone bigint;
+BEGIN
+    IF asking IS NULL THEN
+        RAISE EXCEPTION 'no tenant entered' USING ERRCODE = '42501';
+    END IF;
+    SELECT e.erased INTO rows_gone FROM {{ schema }}.erase_entity_as(subject, reason, NULL) AS e;
+    IF rows_gone = 0 THEN
+        BEGIN
+            PERFORM {{ schema }}.writing_tenant();
+        EXCEPTION WHEN configuration_limit_exceeded THEN
+            RETURN 0;
+        END;
+        INSERT INTO {{ schema }}.erasures (tenant_id, kind, subject_hash, rows_erased, reason)
+        VALUES (asking, 'entity', sha256(convert_to(subject::text, 'UTF8')), 0, reason);
+    END IF;
+    RETURN rows_gone;
+END
+$function$;
+
+-- As in V17, but a tenant's first writer is waited for too: whoever takes the clock's lock makes its row if there is none.
+CREATE OR REPLACE FUNCTION {{ schema }}.erase_entity_as(
+    subject uuid, reason text, actor text, OUT tx bigint, OUT at timestamptz, OUT erased bigint)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    asking constant text := {{ schema }}.current_tenant();
+    hash constant bytea := sha256(convert_to(subject::text, 'UTF8'));
+    removed bigint;
+BEGIN
+    IF asking IS NULL THEN
+        RAISE EXCEPTION 'no tenant entered' USING ERRCODE = '42501';
+    END IF;
+    INSERT INTO {{ schema }}.tenant_clock AS c (tenant_id) VALUES (asking)
+    ON CONFLICT (tenant_id) DO UPDATE SET n = c.n WHERE false;
+    DELETE FROM {{ schema }}.relationships AS r
+     WHERE r.tenant_id = asking AND (r.from_entity = subject OR r.to_entity = subject);
+    GET DIAGNOSTICS erased = ROW_COUNT;
+    DELETE FROM {{ schema }}.entities AS e WHERE e.tenant_id = asking AND e.entity_id = subject;
+    GET DIAGNOSTICS removed = ROW_COUNT;
+    erased := erased + removed;
+    DELETE FROM {{ schema }}.graph_embeddings AS g WHERE g.tenant_id = asking AND g.entity_id = subject;
+    IF erased > 0 THEN
+        SELECT t.tx, t.at INTO tx, at FROM {{ schema }}.tick_once(asking, 0) AS t;
+        INSERT INTO {{ schema }}.erasures (tenant_id, kind, subject_hash, rows_erased, reason)
+        VALUES (asking, 'entity', hash, erased, reason);
+        -- Two erasures in one transaction are one tick, whose row names the last of them.
+        INSERT INTO {{ schema }}.graph_transactions AS g (tenant_id, tx, at, actor, reason, erased_hash)
+        VALUES (asking, tx, at, actor, reason, hash)
+        ON CONFLICT ON CONSTRAINT graph_transactions_pkey DO UPDATE SET erased_hash = excluded.erased_hash;
+    END IF;
+END
+$function$;
+
 -- Ending a belief takes nothing of the quota that counts, so that it is possible over it: owned by maintenance, and with the
 -- tenant in every predicate. Nothing is done when there is no current version, or one newer than `expected`.
 {% for relationships in [false, true] %}
@@ -158,9 +276,14 @@ BEGIN
     IF asking IS NULL THEN
         RAISE EXCEPTION 'no tenant entered' USING ERRCODE = '42501';
     END IF;
+    -- A hundred names of 500 characters, each escaped as six.
+    IF jsonb_array_length(sources) > 100 OR octet_length(sources::text) > 310000 THEN
+        RAISE EXCEPTION 'the sources are more than fit' USING ERRCODE = '22023';
+    END IF;
     closed := 0;
     relationships_closed := 0;
-    PERFORM FROM {{ schema }}.tenant_clock AS c WHERE c.tenant_id = asking FOR UPDATE;
+    INSERT INTO {{ schema }}.tenant_clock AS c (tenant_id) VALUES (asking)
+    ON CONFLICT (tenant_id) DO UPDATE SET n = c.n WHERE false;
     SELECT max(v.tx_from) INTO latest
       FROM {{ schema }}.{% if relationships %}relationships{% else %}entities{% endif %} AS v
      WHERE v.tenant_id = asking AND v.{% if relationships %}relationship_id{% else %}entity_id{% endif %} = subject
