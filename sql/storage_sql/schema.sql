@@ -884,6 +884,7 @@ CREATE TABLE llmspell.session_ancestry (
     CONSTRAINT session_ancestry_tenant_id_check CHECK (((length(tenant_id) >= 3) AND (length(tenant_id) <= 255))),
     CONSTRAINT session_ancestry_through_check CHECK ((through >= 0))
 );
+ALTER TABLE llmspell.session_ancestry ALTER COLUMN tenant_id SET (n_distinct=2);
 COMMENT ON TABLE llmspell.session_ancestry IS 'The threads that a session sees the beginnings of, because it was branched from there.';
 COMMENT ON COLUMN llmspell.session_ancestry.tenant_id IS 'The tenant that owns the row; first in every key.';
 COMMENT ON COLUMN llmspell.session_ancestry.session_id IS 'The session that sees.';
