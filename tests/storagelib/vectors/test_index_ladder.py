@@ -354,9 +354,9 @@ def candidates(vectors: Any, **search: Any) -> str:
 def test_the_cluster_says_how_many_candidates_a_search_keeps(
     installation: Installation, vectors: Any, indexed: str
 ) -> None:
-    """A call's own number goes before the cluster's, and the cluster's before 40; never fewer than twice ``k``."""
+    """A call's own number goes before the cluster's, and the cluster's before 100; never fewer than twice ``k``."""
     del indexed
-    assert candidates(vectors) == "40"
+    assert candidates(vectors) == "100"
     told(installation, '{"ef_search": 77, "dimensions": {"24": {"exact_scan_threshold": 1234}}}')
     try:
         assert candidates(vectors) == "77"
@@ -455,7 +455,7 @@ def test_searches_go_on_where_the_function_is_not_granted_yet(
         owner.execute(sql.SQL("REVOKE EXECUTE ON FUNCTION llmspell.vector_settings(bigint) FROM {}").format(role))
     try:
         assert len(vectors.search(drawn(1, 2)[0])) == 10
-        assert candidates(vectors) == "40"
+        assert candidates(vectors) == "100"
         assert vectors.stats(SIZE).vectors == ROWS
     finally:
         grant_stores(installation, installation.names.store_set(ALL_STORES), ["vectors"])
