@@ -63,6 +63,11 @@ class TenantTable:
     dimension: int | None = None
     """How long the vectors are, in a table of one dimension."""
 
+    @property
+    def own_key(self) -> tuple[str, ...]:
+        """The key of a row among those of its tenant."""
+        return tuple(column for column in self.key if column != "tenant_id")
+
 
 @cache
 def tables() -> Mapping[str, TenantTable]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 
-from storage_sql.tables import TenantTable
 from storagelib.codec import Record
 from storagelib.errors import Corrupted, QuotaExceeded
 from storagelib.memory.engine import Key, MemoryEngine, MemorySpace, Row, row_size
@@ -41,7 +40,7 @@ class MemoryRows:
         found = check_record(record, self.tenant_id)
         row: Row = {**record.columns, **derived(found, record.columns)}
         row = {name: value for name, value in row.items() if name != "tenant_id"}
-        rows, key = self.tables.setdefault(found.name, {}), _key(found, row)
+        rows, key = self.tables.setdefault(found.name, {}), tuple(row[column] for column in found.own_key)
         if key in rows:
             raise Corrupted(f"{found.name}: two records have one key")
         self.used_bytes += row_size(row)
@@ -71,7 +70,3 @@ def replace(engine: MemoryEngine, tenants: Iterable[MemoryRows]) -> None:
         for space in spaces:
             rows = chosen[space.tenant_id]
             space.replace(rows.tables, rows.used_bytes)
-
-
-def _key(found: TenantTable, row: Row) -> Key:
-    return tuple(row[column] for column in found.key if column != "tenant_id")

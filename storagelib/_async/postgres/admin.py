@@ -131,19 +131,11 @@ class AsyncPostgresAdministration:
             known = session.Installation(self._schema, installation.extensions, {"vector": vector})
             self._connection.session = session.Session(self._connection, known, prepares=True, pipelines=True)
             self._has_session = True
-        transaction = AsyncTransaction(self._connection, tenant_id, None)
         names = installation.names
         owner, maintenance = (_BECOME.variant(role=ident(role)) for role in (names.owner, names.maintenance))
-        try:
+        async with AsyncTransaction(self._connection, tenant_id, None).whole() as transaction:
             await transaction.run([(_SNAPSHOT, {}), (maintenance, {})])
             yield AsyncPostgresRows(transaction, tenant_id, self._schema, (owner, maintenance))
-            await transaction.end(b"COMMIT")
-        except psycopg.Error as error:
-            await transaction.give_up()
-            raise translated(error) from error
-        except BaseException:
-            await transaction.give_up()
-            raise
 
     async def _installation(self) -> Installation:
         return await self._run(discover(self._schema))

@@ -341,16 +341,9 @@ class AsyncDatabase:
     async def transaction(self) -> AsyncIterator[AsyncTransaction]:
         """Open a transaction for statements that depend on each other's rows; it commits when the block ends well."""
         login, connection = await self._lend()
-        transaction = AsyncTransaction(connection, self.tenant_id, self._enter(login))
         try:
-            yield transaction
-            await transaction.end(b"COMMIT")
-        except psycopg.Error as error:
-            await transaction.give_up()
-            raise translated(error) from error
-        except BaseException:
-            await transaction.give_up()
-            raise
+            async with AsyncTransaction(connection, self.tenant_id, self._enter(login)).whole() as transaction:
+                yield transaction
         finally:
             await login.take_back(connection)
 
@@ -384,6 +377,19 @@ class AsyncTransaction:
         self._tenant_id = tenant_id
         self._enter = enter
         self._begun = False
+
+    @asynccontextmanager
+    async def whole(self) -> AsyncIterator[AsyncTransaction]:
+        """Commit when the block ends well; otherwise nothing of it is kept."""
+        try:
+            yield self
+            await self.end(b"COMMIT")
+        except psycopg.Error as error:
+            await self.give_up()
+            raise translated(error) from error
+        except BaseException:
+            await self.give_up()
+            raise
 
     async def fetch(self, query: Query, **values: Any) -> list[Row]:
         """Run one statement; return its rows."""

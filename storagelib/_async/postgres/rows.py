@@ -62,11 +62,10 @@ class AsyncPostgresRows:
                     for name in lists:
                         columns[name] = tuple(columns[name])
                     yield Record(found.stores[0], found.name, columns)
-                keys = [name for name in found.key if name != "tenant_id"]
-                if len(rows) < most or not keys:
+                if len(rows) < most or not found.own_key:
                     break
                 last = dict(zip(names, rows[-1], strict=True))
-                after = {f"after_{name}": last[name] for name in keys}
+                after = {f"after_{name}": last[name] for name in found.own_key}
 
     async def write(self, records: Iterable[Record]) -> int:
         """Insert records in the order that ``records`` gives them; return how many. The caller's transaction holds them all.
@@ -94,7 +93,7 @@ class AsyncPostgresRows:
                         raise InvalidInput("the records cannot be used", [f"{_EVENTS}: is of too many months"])
             batch.append((_insert(found), {**columns, **derived(found, record.columns)}))
             if found.name in COUNTED:
-                wanted = {*found.key, *COUNTED[found.name]} - {"tenant_id"}
+                wanted = (*found.own_key, *COUNTED[found.name])
                 counted.append((_count(found), {name: columns[name] for name in wanted}))
             size += sum(len(value) for value in columns.values() if isinstance(value, str | bytes))
             count += 1
@@ -119,7 +118,7 @@ class AsyncPostgresRows:
 @cache
 def _page(found: TenantTable, follows: bool) -> Query:
     types = {column.name: column.type for column in found.columns}
-    keys = [name for name in found.key if name != "tenant_id"]
+    keys = found.own_key
     before, after = ", ".join(map(_quoted, keys)), ", ".join(f":after_{name}" for name in keys)
     return _made(
         "page",
@@ -143,13 +142,12 @@ def _insert(found: TenantTable) -> Query:
 @cache
 def _count(found: TenantTable) -> Query:
     types = {column.name: column.type for column in found.columns}
-    keys = [name for name in found.key if name != "tenant_id"]
     return _made(
         "count",
         found,
-        {name: types[name] for name in (*keys, *COUNTED[found.name])},
+        {name: types[name] for name in (*found.own_key, *COUNTED[found.name])},
         changes=", ".join(f"{_quoted(name)} = :{name}" for name in COUNTED[found.name]),
-        key="".join(f" AND {_quoted(name)} = :{name}" for name in keys),
+        key="".join(f" AND {_quoted(name)} = :{name}" for name in found.own_key),
     )
 
 

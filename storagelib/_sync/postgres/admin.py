@@ -132,19 +132,11 @@ class PostgresAdministration:
             known = session.Installation(self._schema, installation.extensions, {"vector": vector})
             self._connection.session = session.Session(self._connection, known, prepares=True, pipelines=True)
             self._has_session = True
-        transaction = Transaction(self._connection, tenant_id, None)
         names = installation.names
         owner, maintenance = (_BECOME.variant(role=ident(role)) for role in (names.owner, names.maintenance))
-        try:
+        with Transaction(self._connection, tenant_id, None).whole() as transaction:
             transaction.run([(_SNAPSHOT, {}), (maintenance, {})])
             yield PostgresRows(transaction, tenant_id, self._schema, (owner, maintenance))
-            transaction.end(b"COMMIT")
-        except psycopg.Error as error:
-            transaction.give_up()
-            raise translated(error) from error
-        except BaseException:
-            transaction.give_up()
-            raise
 
     def _installation(self) -> Installation:
         return self._run(discover(self._schema))

@@ -342,16 +342,9 @@ class Database:
     def transaction(self) -> Iterator[Transaction]:
         """Open a transaction for statements that depend on each other's rows; it commits when the block ends well."""
         login, connection = self._lend()
-        transaction = Transaction(connection, self.tenant_id, self._enter(login))
         try:
-            yield transaction
-            transaction.end(b"COMMIT")
-        except psycopg.Error as error:
-            transaction.give_up()
-            raise translated(error) from error
-        except BaseException:
-            transaction.give_up()
-            raise
+            with Transaction(connection, self.tenant_id, self._enter(login)).whole() as transaction:
+                yield transaction
         finally:
             login.take_back(connection)
 
@@ -385,6 +378,19 @@ class Transaction:
         self._tenant_id = tenant_id
         self._enter = enter
         self._begun = False
+
+    @contextmanager
+    def whole(self) -> Iterator[Transaction]:
+        """Commit when the block ends well; otherwise nothing of it is kept."""
+        try:
+            yield self
+            self.end(b"COMMIT")
+        except psycopg.Error as error:
+            self.give_up()
+            raise translated(error) from error
+        except BaseException:
+            self.give_up()
+            raise
 
     def fetch(self, query: Query, **values: Any) -> list[Row]:
         """Run one statement; return its rows."""
