@@ -11,4 +11,5 @@ pytest_plugins = [
     "tests.plugins.pgbouncer",
     "storagelib.conformance.plugin",
     "tests.plugins.conformance",
+    "tests.plugins.explained",
 ]

@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+import pytest
 from psycopg import sql
 
 from storage_sql.queries import Query, compile_query
 from storage_sql.renderer import ident
+from tests.plugins.conformance import Tenants
+
+
+def crowded(tenants: Tenants, fill: str, many: int) -> str:
+    """Make a tenant with many rows beside another one with as many; the text that writes both names it and their number."""
+    tenant = tenants.new("role")
+    installation = tenants.installation
+    with closing(installation.connect(installation.names.maintenance)) as maintenance:
+        maintenance.execute(fill.replace("{tenant}", tenant).replace("{many}", str(many)).encode())
+    with closing(psycopg.connect(installation.superuser_dsn, autocommit=True)) as superuser:
+        superuser.execute("VACUUM ANALYZE")
+    return tenant
+
+
+@pytest.fixture
+def connection(conformance_tenants: Tenants, tenant: str) -> Iterator[psycopg.Connection[Any]]:
+    """Give a session of the own login of a file's tenant."""
+    with closing(psycopg.connect(conformance_tenants.of(tenant).conninfo)) as opened:
+        yield opened
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,13 +184,6 @@ def tenant(request: pytest.FixtureRequest, conformance_tenants: Tenants, filled:
         superuser.execute("DELETE FROM llmspell.relationships WHERE tenant_id ^@ 'small-'")
 
 
-@pytest.fixture
-def connection(conformance_tenants: Tenants, tenant: str) -> Iterator[psycopg.Connection[Any]]:
-    """Give a session of the tenant's own login."""
-    with closing(psycopg.connect(conformance_tenants.of(tenant).conninfo)) as opened:
-        yield opened
-
-
 @pytest.mark.parametrize("generic", [False, True], ids=["custom", "generic"])
 @pytest.mark.parametrize("known", [0, 1, 2], ids=["current", "by-counter", "by-time"])
 @pytest.mark.parametrize("case", HOT, ids=[f"{case[0]}-{number}" for number, case in enumerate(HOT)])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -14,7 +12,7 @@ import pytest
 from storage_sql.queries import load
 from storagelib.clocks import FOREVER
 from tests.plugins.conformance import Tenants
-from tests.plugins.explained import plan_of
+from tests.plugins.explained import crowded, plan_of
 
 QUERIES = load("sessions")
 MANY = 100_000
@@ -87,20 +85,7 @@ UNSAID = {"data": None, "metadata": None, "ttl": None, "expires_at": None}
 @pytest.fixture(scope="module")
 def tenant(conformance_tenants: Tenants) -> str:
     """Give a tenant with many rows beside another one with as many."""
-    tenant = conformance_tenants.new("role")
-    installation = conformance_tenants.installation
-    with closing(installation.connect(installation.names.maintenance)) as maintenance:
-        maintenance.execute(_FILL.replace("{tenant}", tenant).replace("{many}", str(MANY)).encode())
-    with closing(psycopg.connect(installation.superuser_dsn, autocommit=True)) as superuser:
-        superuser.execute("VACUUM ANALYZE")
-    return tenant
-
-
-@pytest.fixture
-def connection(conformance_tenants: Tenants, tenant: str) -> Iterator[psycopg.Connection[Any]]:
-    """Give a session of the tenant's own login."""
-    with closing(psycopg.connect(conformance_tenants.of(tenant).conninfo)) as opened:
-        yield opened
+    return crowded(conformance_tenants, _FILL, MANY)
 
 
 @pytest.mark.parametrize("generic", [False, True], ids=["custom", "generic"])
