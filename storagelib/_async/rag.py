@@ -14,7 +14,6 @@ from storagelib.limits import (
     BATCH_MAX,
     DIMENSION_MAX,
     PAGE_DEFAULT,
-    PAGE_MAX,
     check_flag,
     check_integer,
     check_mapping,
@@ -173,16 +172,7 @@ class AsyncRag:
             await self._vectors.delete_where({_EDITION: edition}, dimension=self._dimension, scope=scope)
 
     async def _pieces(self, scope: str) -> list[Vector]:
-        found: list[Vector] = []
-        cursor: str | None = None
-        while True:
-            page = await self._vectors.list_vectors(
-                dimension=self._dimension, scope=scope, cursor=cursor, limit=PAGE_MAX // 10
-            )
-            found += page
-            cursor = page.cursor
-            if cursor is None:
-                return found
+        return [piece async for piece in self._vectors.vectors(dimension=self._dimension, scope=scope)]
 
     async def _first(self, scope: str) -> Vector | None:
         return await self._vectors.get(_id(scope, 0), dimension=self._dimension)

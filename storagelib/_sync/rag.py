@@ -15,7 +15,6 @@ from storagelib.limits import (
     BATCH_MAX,
     DIMENSION_MAX,
     PAGE_DEFAULT,
-    PAGE_MAX,
     check_flag,
     check_integer,
     check_mapping,
@@ -173,16 +172,7 @@ class Rag:
             self._vectors.delete_where({_EDITION: edition}, dimension=self._dimension, scope=scope)
 
     def _pieces(self, scope: str) -> list[Vector]:
-        found: list[Vector] = []
-        cursor: str | None = None
-        while True:
-            page = self._vectors.list_vectors(
-                dimension=self._dimension, scope=scope, cursor=cursor, limit=PAGE_MAX // 10
-            )
-            found += page
-            cursor = page.cursor
-            if cursor is None:
-                return found
+        return [piece for piece in self._vectors.vectors(dimension=self._dimension, scope=scope)]
 
     def _first(self, scope: str) -> Vector | None:
         return self._vectors.get(_id(scope, 0), dimension=self._dimension)
