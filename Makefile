@@ -25,12 +25,7 @@ demo: $(SYNCED) ## Tenants become Ready on a real API server and a real PostgreS
 
 .PHONY: test
 test: $(SYNCED) ## Everything that a pull request needs, with real servers; under twenty minutes
-	$(BIN)/pytest -m "not full" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
-
-# Not a part of `test`: watching every line takes half of the time again.
-.PHONY: coverage
-coverage: $(SYNCED) ## The same tests, and which lines and branches none of them reaches
-	@$(MAKE) test PYTEST_ARGS="--cov --cov-report=term --cov-report=xml:build/coverage.xml $(PYTEST_ARGS)"
+	$(BIN)/pytest -m "not full" -n $(WORKERS) --dist loadfile --cov --cov-report=term --cov-report=xml:build/coverage.xml $(PYTEST_ARGS)
 
 .PHONY: test-fast
 test-fast: $(SYNCED) ## Pure and SQL tests, for the inner loop; under a minute
