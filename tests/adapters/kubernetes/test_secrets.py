@@ -66,7 +66,7 @@ async def setting(api: ApiClient, installed_crds: Cluster, fresh_namespace: str)
 
 
 async def test_our_own_writes_are_not_noticed(setting: Setting) -> None:
-    """Creating, replacing and deleting by the operator leads to no reconcile."""
+    """Creating, replacing and deleting by the operator leads to no reconcile, an edit among them to one."""
     await setting.write(password=b"one")
     await setting.write(password=b"two", host=b"h")
     await setting.write(password=b"three")
@@ -94,7 +94,7 @@ async def test_an_edit_is_noticed_within_seconds(setting: Setting, patch: dict[s
     await setting.write(password=b"one")
     await asyncio.sleep(0.3)
     await setting.patch(patch)
-    await until(lambda: setting.changed[setting.key], timeout=3)
+    await until(lambda: setting.changed[setting.key])
 
 
 async def test_a_deletion_is_noticed_within_seconds(setting: Setting) -> None:
@@ -102,7 +102,7 @@ async def test_a_deletion_is_noticed_within_seconds(setting: Setting) -> None:
     await setting.write(password=b"one")
     await asyncio.sleep(0.3)
     await setting.api.request("DELETE", secret_path(setting.namespace, "login"))
-    await until(lambda: setting.changed[setting.key], timeout=3)
+    await until(lambda: setting.changed[setting.key])
 
 
 async def test_what_happened_while_the_watch_was_down_is_noticed_by_the_next_list(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import hashlib
 import logging
 import random
@@ -15,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from storage_operator.adapters.kubernetes.client import MERGE_PATCH, ApiClient
+from storage_operator.adapters.kubernetes.own_edits import Address, OwnEdits
 from storage_operator.errors import ApiConflict, ApiError, ApiForbidden, ApiNotFound, SecretNotOurs
 from storage_operator.world import API_GROUP, MANAGED_BY_LABEL, MANAGED_BY_VALUE, Body, Key, Kind, SecretObject
 
@@ -94,7 +94,7 @@ class SecretStore:
     def __init__(self, client: ApiClient) -> None:
         """Use one client."""
         self._client = client
-        self.expected: dict[tuple[str, str], bytes] = {}
+        self.own = OwnEdits()
 
     async def read(self, namespace: str, name: str) -> SecretObject | None:
         """Read one Secret live."""
@@ -113,22 +113,15 @@ class SecretStore:
     ) -> SecretObject:
         """Create a Secret, or replace the version that was read; ``SecretNotOurs`` for somebody else's."""
         encoded = _encode(data)
-        reference = owner_reference(owner)
-        previous = self.expected.get((namespace, name))
-        self.expected[namespace, name] = _fingerprint(encoded, reference)
+        written = _fingerprint(encoded, owner_reference(owner))
+        self.own.write((namespace, name), written)
         try:
             if existing is None:
                 return await self._create(namespace, name, encoded, owner, labels)
             return await self._replace(existing, encoded, owner, labels)
         except (ApiError, SecretNotOurs):
-            self._restore(namespace, name, previous)
+            self.own.failed((namespace, name), written)
             raise
-
-    def _restore(self, namespace: str, name: str, previous: bytes | None) -> None:
-        if previous is None:
-            self.expected.pop((namespace, name), None)
-        else:
-            self.expected[namespace, name] = previous
 
     async def _create(
         self, namespace: str, name: str, encoded: dict[str, str], owner: Body, labels: Mapping[str, str]
@@ -176,9 +169,15 @@ class SecretStore:
 
     async def delete(self, namespace: str, name: str, *, uid: str) -> None:
         """Delete exactly the Secret with this uid."""
-        self.expected.pop((namespace, name), None)
-        with contextlib.suppress(ApiNotFound, ApiConflict):
-            await self._client.request("DELETE", secret_path(namespace, name), body={"preconditions": {"uid": uid}})
+        self.own.delete((namespace, name), uid)
+        body = {"preconditions": {"uid": uid}}
+        try:
+            await self._client.request("DELETE", secret_path(namespace, name), body=body)
+        except (ApiNotFound, ApiConflict):
+            self.own.kept(uid)
+        except ApiError:
+            self.own.kept(uid)
+            raise
 
 
 class SecretWatcher:
@@ -199,7 +198,7 @@ class SecretWatcher:
         self._changed = changed
         self._scopes: Sequence[str | None] = (None,) if namespaces is None else tuple(namespaces)
         self._inactivity = inactivity
-        self._owners: dict[tuple[str, str], Key] = {}
+        self._owners: dict[Address, Key] = {}
 
     async def run(self) -> None:
         """Watch every scope until cancelled."""
@@ -229,7 +228,8 @@ class SecretWatcher:
     async def _list(self, scope: str | None) -> str:
         """Compare all Secrets with what is known; the first list only learns."""
         since = ""
-        seen: set[tuple[str, str]] = set()
+        seen: set[Address] = set()
+        deleted = self._store.own.deleted_in(scope)
         async for page in self._client.pages(secret_path(scope), {"labelSelector": SELECTOR}):
             since = page["metadata"]["resourceVersion"]
             for raw in page["items"]:
@@ -239,6 +239,7 @@ class SecretWatcher:
         ]
         for address in missing:
             self._forget(address)
+        self._store.own.settle(deleted)
         return since
 
     async def _follow(self, scope: str | None, since: str) -> None:
@@ -250,26 +251,28 @@ class SecretWatcher:
                     self._observe(event["object"])
                 case "DELETED":
                     metadata = event["object"]["metadata"]
-                    self._forget((metadata["namespace"], metadata["name"]))
+                    self._forget((metadata["namespace"], metadata["name"]), metadata["uid"])
                 case "ERROR":
                     logger.debug("the watch of Secrets ended: %s", event["object"].get("message"))
                     return
 
-    def _observe(self, raw: Mapping[str, Any]) -> tuple[str, str]:
+    def _observe(self, raw: Mapping[str, Any]) -> Address:
         address = (raw["metadata"]["namespace"], raw["metadata"]["name"])
-        found = _fingerprint(raw.get("data") or {}, controller(raw))
-        expected = self._store.expected.setdefault(address, found)
+        if self._store.own.is_deleted(raw["metadata"]["uid"]):
+            return address
+        foreign = self._store.own.seen(address, _fingerprint(raw.get("data") or {}, controller(raw)))
         # Who owned it before counts: an edit may have taken our reference away.
         owner = owner_key(raw) or self._owners.get(address)
         if owner is not None:
             self._owners[address] = owner
-            if found != expected:
-                self._store.expected[address] = found
+            if foreign:
                 self._changed(owner)
         return address
 
-    def _forget(self, address: tuple[str, str]) -> None:
-        expected = self._store.expected.pop(address, None)
+    def _forget(self, address: Address, uid: str | None = None) -> None:
+        foreign = self._store.own.gone(address, uid)
+        if self._store.own.knows(address):
+            return
         owner = self._owners.pop(address, None)
-        if owner is not None and expected is not None:
+        if foreign and owner is not None:
             self._changed(owner)
