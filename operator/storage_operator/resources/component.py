@@ -64,13 +64,13 @@ class EventInterval(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """Parameters of the vectors; None means the default for the dimension (m, construction, threshold)."""
+    """Parameters of the vectors; None means the default for the dimension (m, construction, threshold) or the count."""
 
     dimensions: tuple[int, ...] = STANDARD_DIMENSIONS
     metric: Metric = Metric.COSINE
     m: int | None = None
     ef_construction: int | None = None
-    ef_search: int = 100
+    ef_search: int | None = None
     exact_scan_threshold_rows: int | None = None
 
 
@@ -173,7 +173,7 @@ def _read_vectors(vectors: Reader) -> Vectors:
         metric=vectors.choice("metric", Metric, default=Metric.COSINE),
         m=vectors.optional_integer("m", least=2, most=100),
         ef_construction=vectors.optional_integer("efConstruction", least=4, most=1000),
-        ef_search=vectors.integer("efSearch", least=1, most=1000, default=100),
+        ef_search=vectors.optional_integer("efSearch", least=1, most=1000),
         exact_scan_threshold_rows=vectors.optional_integer("exactScanThreshold", least=0, most=100_000_000),
     )
     if parsed.m is not None and parsed.ef_construction is not None and parsed.ef_construction < 2 * parsed.m:

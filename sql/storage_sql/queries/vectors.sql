@@ -128,7 +128,7 @@ SELECT embedding FROM {{ schema }}.{{ table }}
 -- Which indexes of these names there are, and whether they may be used.
 -- name: indexes
 -- in: names text[]
-SELECT c.relname, m.amname, i.indisvalid AND i.indisready
+SELECT c.relname, m.amname, i.indisvalid AND i.indisready, c.reltuples
   FROM pg_catalog.pg_class AS probe
   JOIN pg_catalog.pg_class AS c ON c.relnamespace = probe.relnamespace AND c.relname = ANY (:names)
   JOIN pg_catalog.pg_index AS i ON i.indexrelid = c.oid

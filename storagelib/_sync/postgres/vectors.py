@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -17,13 +17,14 @@ import psycopg
 
 from storage_sql.queries import Query, load
 from storage_sql.renderer import ident
-from storage_sql.vector_indexes import Metric, exact_scan_threshold, names_of
+from storage_sql.vector_indexes import Metric, default_ef_search, exact_scan_threshold, names_of
 from storagelib import filters
 from storagelib._postgres.session import Call
 from storagelib._sync.postgres.database import Database
 from storagelib.components import terms
 from storagelib.components.distances import Floats
 from storagelib.components.vectors import (
+    EF_SEARCH_MAX,
     Candidate,
     Hybrid,
     Match,
@@ -50,8 +51,6 @@ _STATEMENT_BYTES: Final = 2 << 20
 _ROW_BYTES: Final = 64
 # How long it may take until an index that was built or dropped is noticed; either way every answer is right.
 _INDEXES_SECONDS: Final = 30.0
-_EF_SEARCH_USUAL: Final = 100
-_EF_SEARCH_MOST: Final = 1_000
 # Half precision is compared again in single precision, among so many times the rows that are wanted, and some.
 _HALF_TIMES: Final = 2
 _HALF_MORE: Final = 30
@@ -181,7 +180,7 @@ class PostgresVectors:
             documents,
             vectors * 4 * dimension + content_bytes,
             exact_scan_threshold(dimension) if settings.exact_scan_threshold is None else settings.exact_scan_threshold,
-            tuple(VectorIndex(name, method, names[name][0], ready) for name, method, ready in indexes),
+            tuple(VectorIndex(name, method, names[name][0], ready) for name, method, ready, _ in indexes),
         )
 
     def sample(self, dimension: int, count: int) -> Floats:
@@ -250,8 +249,8 @@ class PostgresVectors:
         wanted = search.ef_search
         if wanted is None:
             known = self._indexes.get(search.dimension)
-            wanted = max(_EF_SEARCH_USUAL if known is None else known.ef_search, 2 * search.k)
-        return str(min(wanted, _EF_SEARCH_MOST))
+            wanted = max(default_ef_search(0) if known is None else known.ef_search, 2 * search.k)
+        return str(min(wanted, EF_SEARCH_MAX))
 
     def _any(self, search: Search) -> bool:
         """Tell whether there is any index of this dimension, so that the tenant has many vectors."""
@@ -273,10 +272,11 @@ class PostgresVectors:
             rows = []
         return answers, indexes, _Settings(*rows[0]) if rows else _Settings(None, None)
 
-    def _learn(self, dimension: int, indexes: Iterable[Row], settings: _Settings) -> None:
+    def _learn(self, dimension: int, indexes: Sequence[Row], settings: _Settings) -> None:
         names = names_of(self._database.tenant_id, dimension)
-        ready = frozenset(names[name][0] for name, _, valid in indexes if valid)
-        ef_search = _EF_SEARCH_USUAL if settings.ef_search is None else settings.ef_search
+        ready = frozenset(names[name][0] for name, _, valid, _ in indexes if valid)
+        vectors = max((entries for _, _, valid, entries in indexes if valid), default=0.0)
+        ef_search = default_ef_search(vectors) if settings.ef_search is None else settings.ef_search
         self._indexes[dimension] = _Indexes(ready, ef_search, time.monotonic())
 
     def _fetch(self, name: str, dimension: int, **values: Any) -> list[Row]:

@@ -372,6 +372,24 @@ def test_the_cluster_says_how_many_candidates_a_search_keeps(
         told(installation, "{}")
 
 
+def test_many_vectors_are_searched_among_more_candidates(
+    installation: Installation, vectors: Any, indexed: str
+) -> None:
+    """An index is asked how many vectors it has; what is set by somebody does not grow."""
+    count = "UPDATE pg_catalog.pg_class SET reltuples = %s WHERE relname = %s"
+    with psycopg.connect(installation.superuser_dsn, autocommit=True) as superuser:
+        ((before,),) = superuser.execute("SELECT reltuples FROM pg_class WHERE relname = %s", (indexed,)).fetchall()
+        try:
+            superuser.execute(count, (100_000, indexed))
+            assert candidates(vectors) == "200"
+            assert candidates(vectors, ef_search=33) == "33"
+            told(installation, '{"ef_search": 77}')
+            assert candidates(vectors) == "77"
+        finally:
+            told(installation, "{}")
+            superuser.execute(count, (before, indexed))
+
+
 def test_the_configuration_says_how_many_candidates_a_search_keeps(installation: Installation, dsn: str) -> None:
     """Where a call says nothing."""
     credentials = Credentials.from_dsn(dsn, tenant_id="acme", schema=installation.schema)
