@@ -51,6 +51,7 @@ def _quota(error: psycopg.Error) -> str:
     return f"storage quota exceeded: {detail}" if detail else "storage quota exceeded"
 
 
+_REASON_MAX: Final = 300
 _STATES: Final[dict[str, Callable[[psycopg.Error], StorageError]]] = {
     "23505": lambda _error: AlreadyExists("the id is taken"),
     "23514": _check,
@@ -122,4 +123,12 @@ def _without_state(error: psycopg.Error, outcome: Outcome) -> StorageError:
         return MigrationError("the server has no such database: is it another server?")
     if "certificate" in text or "SSL" in text:
         return Unavailable("the connection could not be secured: check sslmode and the certificates", outcome="nothing")
-    return Unavailable("the server cannot be reached, or the connection broke", outcome=outcome)
+    if outcome == "unknown":
+        return Unavailable("the server cannot be reached, or the connection broke", outcome=outcome)
+    return Unavailable(f"the server cannot be reached{_reason(error, text)}", outcome=outcome)
+
+
+def _reason(error: psycopg.Error, text: str) -> str:
+    """Return what libpq says of the address; a connection string that it cannot read might be quoted, and is not told."""
+    first = text.partition("\n")[0].removeprefix("connection failed: ")[:_REASON_MAX]
+    return f": {first}" if first and isinstance(error, psycopg.OperationalError) else ""

@@ -53,7 +53,7 @@ class AsyncLogin:
         """Take where the credentials come from (asked anew for every connection, so that rotation is followed)."""
         self._source = source
         self._config = config
-        self._refusal: StorageError | None = None
+        self._refusal: StorageError | psycopg.Error | None = None
         self._process = os.getpid()
         self._found: Installation | None = None
         self._pipelines = config.pipeline == "auto"
@@ -99,8 +99,7 @@ class AsyncLogin:
                 try:
                     return await super().connect(*given, **named)
                 except psycopg.Error as error:
-                    fault = translated(error, sent=False)
-                    login._refusal = fault if isinstance(fault, StorageError) else None
+                    login._refusal = error
                     raise
 
         return AsyncPooledConnection
@@ -171,7 +170,8 @@ class AsyncLogin:
         try:
             connection = await self._pool.getconn()
         except PoolTimeout as error:
-            raise self._busy() from error
+            cause = self._refusal if isinstance(self._refusal, psycopg.Error) else error
+            raise self._busy() from cause
         except psycopg.Error as error:
             raise translated(error, sent=False) from error
         finally:
@@ -190,12 +190,13 @@ class AsyncLogin:
     async def _pause(self, attempt: int) -> None:
         await async_sleep(random.random() * 0.005 * 2**attempt)  # noqa: S311 - to keep two losers apart
 
-    def _busy(self) -> StorageError:
+    def _busy(self) -> BaseException:
+        """Return why no connection came in time: what refused the last one, no answer yet, or all are at work."""
         if self._refusal is not None:
-            return self._refusal
+            return translated(self._refusal, sent=False)
         stats = self._pool.get_stats()
         if self._free(stats) == stats.get("pool_size", 0):
-            return Unavailable("the server cannot be reached")
+            return Unavailable("the server cannot be reached: it has not answered yet")
         return Unavailable(
             f"all {stats['pool_size']} connections were busy for {self._config.pool_timeout_seconds:g} s: raise pool_max"
         )
@@ -232,9 +233,8 @@ class AsyncLogin:
             row = await (await connection.execute(asked, prepare=False)).fetchone()
             check_tenant(None if row is None else row[0], given.tenant_id, given.mode)
         except psycopg.Error as error:
-            fault = translated(error, sent=False)
-            self._refusal = fault if isinstance(fault, StorageError) else None
-            raise fault from error
+            self._refusal = error
+            raise translated(error, sent=False) from error
         except StorageError as error:
             self._refusal = error
             raise

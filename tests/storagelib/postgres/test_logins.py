@@ -130,12 +130,23 @@ def test_a_wrong_password_is_told_as_such(conformance_tenants: Tenants) -> None:
 
 
 def test_no_server_is_told_as_such(conformance_tenants: Tenants, unused_tcp_port: int) -> None:
-    """With nothing done, so that the call may be made again."""
+    """With its address, and with nothing done, so that the call may be made again."""
     own = conformance_tenants.of(conformance_tenants.new("role"))
     found = refusal(dataclasses.replace(own, port=unused_tcp_port))
     assert isinstance(found, Unavailable)
+    assert str(unused_tcp_port) in str(found)
+    assert own.password not in str(found)
+    assert own.user not in str(found)
     assert found.retryable
     assert found.outcome == "nothing"
+
+
+def test_a_host_that_nobody_knows_is_named(conformance_tenants: Tenants) -> None:
+    """The name that stands in the Secret is what is wrong."""
+    own = conformance_tenants.of(conformance_tenants.new("role"))
+    found = refusal(dataclasses.replace(own, host="postgres.nowhere.invalid"))
+    assert isinstance(found, Unavailable)
+    assert "postgres.nowhere.invalid" in str(found)
 
 
 def test_another_database_is_told_as_such(conformance_tenants: Tenants, superuser_url: str) -> None:
@@ -232,17 +243,18 @@ def test_a_shared_login_lives_as_long_as_any_tenant_of_it(conformance_tenants: T
             raise PermissionDenied("its Secret is gone")
         return conformance_tenants.of(tenant)
 
-    config = StoreConfig(backend="postgres", postgres=PostgresConfig(pool_min=0, pool_max=1, pool_timeout_seconds=2))
+    config = StoreConfig(backend="postgres", postgres=PostgresConfig(pool_min=0, pool_max=1, pool_timeout_seconds=60))
     with Store.open(config, provider=provider) as store:
         for tenant in (first, second):
             store.for_tenant(tenant).kv.set("a", b"1")
         gone.add(first)
         with conformance_tenants.installation.database.connect() as connection:
             connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'llmspell'"
+                "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE application_name = 'llmspell'"
                 " AND datname = current_database()"
             )
-        time.sleep(0.7)
+        # A connection that was used a moment ago is not looked at before it is used again.
+        time.sleep(0.6)
         assert store.for_tenant(second).kv.get("a") == b"1"
 
 

@@ -76,17 +76,19 @@ def test_a_database_that_is_not_there(conformance_tenants: Tenants) -> None:
 def test_a_login_that_is_taken_away_while_the_store_is_open(conformance_tenants: Tenants) -> None:
     """Whoever waits for a connection is told why there is none, not that the pool is too small."""
     own = conformance_tenants.of(conformance_tenants.new("role"))
-    config = StoreConfig.from_credentials(own, pool_max=2, pool_timeout_seconds=1)
+    config = StoreConfig.from_credentials(own, pool_max=2, pool_timeout_seconds=60)
     with Store.open(config) as store:
-        kv = store.for_tenant(own.tenant_id).kv
+        kv: Any = store.for_tenant(own.tenant_id).kv
         kv.set("a", b"1")
+        kv._backend._database._logins.login(own.tenant_id)._pool.timeout = 1
         with altered(conformance_tenants, own, "NOLOGIN", "LOGIN"):
             with conformance_tenants.installation.database.connect() as connection:
                 connection.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (own.user,)
+                    "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE usename = %s", (own.user,)
                 )
-            with pytest.raises(PermissionDenied, match="suspended"):
+            with pytest.raises(PermissionDenied, match="suspended") as refused:
                 until_refused(kv)
+            assert "is not permitted to log in" in str(refused.value.__cause__), "the server's words are the cause"
         with contextlib.suppress(PermissionDenied):  # the pool learns it with its next try
             kv.get("a")
 
