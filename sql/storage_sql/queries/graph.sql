@@ -514,6 +514,8 @@ SELECT w.depth, n.near,
 ) AS r ON true
  ORDER BY w.depth, n.id
 
+-- Only an index of a column that a condition names can be taken (each has such a predicate), and two that can be cost the
+-- same, whatever they would read: the id alone is named where nothing else is asked.
 -- name: search
 -- in: type text, name text, prefix text, ending text, id uuid, name_after text, most bigint, valid timestamptz, tx bigint, at timestamptz
 WITH moment AS MATERIALIZED (
@@ -528,8 +530,10 @@ SELECT v.entity_id, v.entity_type, v.name, v.properties, v.valid_time_start, v.v
 {% if named %}   AND v.name = :name{% endif %}
 {% if prefixed %}   AND v.name >= :prefix AND v.name < :ending{% endif %}
 {% if later and prefixed %}   AND (v.name, v.entity_id) > (:name_after, :id)
+{% elif later and named %}   AND (v.name, v.entity_id) > (:name, :id)
+{% elif later and typed %}   AND (v.entity_type, v.entity_id) > (:type, :id)
 {% elif later %}   AND v.entity_id > :id
-{% else %}   AND v.entity_id >= '00000000-0000-0000-0000-000000000000'{% endif %}
+{% elif not (prefixed or named or typed) %}   AND v.entity_id >= '00000000-0000-0000-0000-000000000000'{% endif %}
    AND {% if counted %}v.tx_from <= :tx AND v.tx_to > :tx
        {% elif timed %}v.transaction_time_start <= :at AND v.transaction_time_end > :at
        {% else %}v.tx_to = 9223372036854775807{% endif %}
