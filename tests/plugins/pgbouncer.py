@@ -24,10 +24,11 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from storage_operator.devenv.process import free_port
 from tests.plugins.postgres import Database, url_with
 
 ADMIN, ADMIN_PASSWORD = "pooler_admin", "only-for-the-console"
-_START_SECONDS = 10.0
+_START_SECONDS = 60.0
 _MISSING = "PgBouncer is not installed: run `apt-get install pgbouncer` (or put `pgbouncer` on the PATH)"
 
 
@@ -68,9 +69,7 @@ class PgBouncer:
 
     def start(self) -> PgBouncer:
         """Start, and wait until it accepts connections."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self._write()
         user = _unprivileged()
         if user is not None:
@@ -139,10 +138,10 @@ class PgBouncer:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             try:
-                self._process.wait(timeout=5)
+                self._process.wait(timeout=30)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-                self._process.wait(timeout=5)
+                self._process.wait()
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,10 @@ program is remembered with the moment at which it started, and both must match.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
+import secrets
 import signal
 import socket
 import subprocess
@@ -22,6 +24,9 @@ from storage_operator.errors import UserError
 _PROC = Path("/proc/self/stat")
 _STATE_FIELD, _THREADS_FIELD, _START_FIELD = 0, 17, 19
 POLL_SECONDS = 0.02
+# Below what Linux and macOS give to outgoing connections: a server that is down for a moment finds its port again.
+_PORTS = range(20_000, 30_000)
+_PORT_CHOICES = 100
 # Programs started by this very process: they must be reaped here, or they stay behind as zombies.
 _own_children: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -162,7 +167,10 @@ def crash(name: str, log: Path) -> UserError:
 
 
 def free_port() -> int:
-    """Return a port on loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port on loopback that nobody listens on now, and that the system gives to nobody who asks for any."""
+    for _ in range(_PORT_CHOICES):
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise UserError(f"no port between {_PORTS.start} and {_PORTS.stop} is free on 127.0.0.1")
