@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 import pytest
@@ -46,11 +45,39 @@ def test_the_ratio_is_the_median_of_the_runs_own_ratios() -> None:
     assert pair == pairs.Pair(ours=3.0, peer=4.0, ratio=0.5, runs=3)
 
 
-def test_a_slower_call_has_a_ratio_above_one() -> None:
+class Clock:
+    """A clock that only work moves, so that what else the machine does is not measured."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        """Return the time."""
+        return self.now
+
+    def working(self, seconds: float) -> Callable[[], None]:
+        """Return a call that takes so long."""
+
+        def work() -> None:
+            self.now += seconds
+
+        return work
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Give the clock by which is measured."""
+    made = Clock()
+    monkeypatch.setattr(pairs, "time", made)
+    return made
+
+
+def test_a_slower_call_has_a_ratio_above_one(clock: Clock) -> None:
     """The ratio is ours to the peer's, in time."""
-    pair = pairs.latency(lambda: time.sleep(0.004), lambda: time.sleep(0.001), calls=3, runs=3)
-    assert pair.ours > pair.peer
-    assert pair.ratio > 1.5
+    pair = pairs.latency(clock.working(0.004), clock.working(0.001), calls=3, runs=3)
+    assert pair.ours == pytest.approx(0.004)
+    assert pair.peer == pytest.approx(0.001)
+    assert pair.ratio == pytest.approx(4)
 
 
 def test_asynchronous_calls_take_turns_too() -> None:
@@ -69,17 +96,20 @@ def test_asynchronous_calls_take_turns_too() -> None:
     assert pair.runs == 2
 
 
-def test_the_ground_is_cleared_before_each_long_work() -> None:
+def test_the_ground_is_cleared_before_each_long_work(clock: Clock) -> None:
     """Outside the clock, whoever comes first."""
     noted = Noted()
 
-    def clearing() -> None:
-        time.sleep(0.02)
-        noted.order.append("cleared")
+    def step(name: str, seconds: float) -> Callable[[], None]:
+        def work() -> None:
+            clock.now += seconds
+            noted.order.append(name)
 
-    pair = pairs.once(noted.calls("ours"), noted.calls("peer"), runs=2, before=clearing)
+        return work
+
+    pair = pairs.once(step("ours", 0.001), step("peer", 0.002), runs=2, before=step("cleared", 0.02))
     assert noted.order == ["cleared", "ours", "cleared", "peer", "cleared", "peer", "cleared", "ours"]
-    assert pair.ours < 0.02
+    assert (pair.ours, pair.peer) == (pytest.approx(0.001), pytest.approx(0.002))
 
 
 def test_a_trial_is_short_whatever_is_asked_for() -> None:
