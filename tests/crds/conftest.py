@@ -85,7 +85,7 @@ def api_server(control_plane: Any) -> Iterator[ApiServer]:
     """Give the API server with the definitions of crds/ established."""
     control_plane.run("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
     names = [f"crd/{kind.plural}.{API_VERSION.split('/', maxsplit=1)[0]}" for kind in Kind]
-    control_plane.run("wait", "--for=condition=Established", "--timeout=30s", *names)
+    control_plane.run("wait", "--for=condition=Established", "--timeout=90s", *names)
     server = ApiServer(control_plane.kubeconfig)
     yield server
     server.close()

@@ -125,7 +125,10 @@ def test_immutable(api_server: Any, kind: Kind, patch: dict[str, Any], says: str
 
 @given(data=st.data())
 @settings(
-    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+    max_examples=250,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    derandomize=True,
 )
 def test_parser_and_api_server_agree(api_server: Any, data: st.DataObject) -> None:
     """With any one or two fields of a manifest replaced, both give the same verdict, and accepted ones the same spec."""

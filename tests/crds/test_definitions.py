@@ -160,6 +160,6 @@ def test_columns_and_names(control_plane: Any, api_server: Any) -> None:
         assert table.split("\n")[1].split()[:6] == ["case", "acme", "main", "Role", "True", "Ready"]
         control_plane.run("get", "stc,scomp", "-n", "default")
         assert "tenant.storage.llmspell.dev/case" in control_plane.run("get", "llmspell", "-n", "default").stdout
-        control_plane.run("wait", "tenant/case", "-n", "default", "--for=condition=Ready", "--timeout=5s")
+        control_plane.run("wait", "tenant/case", "-n", "default", "--for=condition=Ready", "--timeout=60s")
     finally:
         api_server.delete(Kind.TENANT, "case")

@@ -17,7 +17,7 @@ from storage_operator.errors import UserError
 def kubectl(plane: ControlPlane, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run kubectl against this control plane."""
     command = [str(plane.kubectl), f"--kubeconfig={plane.kubeconfig}", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
 
 
 def kill_and_wait(plane: ControlPlane, part: str) -> None:

@@ -21,7 +21,7 @@ def test_owner_references_are_collected(control_plane: Cluster, fresh_namespace:
         }
     )
     control_plane.run("delete", "configmap", "owner", "-n", fresh_namespace)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while control_plane.run("get", "secret", "owned", "-n", fresh_namespace, check=False).returncode == 0:
         assert time.monotonic() < deadline, "the owned Secret is still there"
         time.sleep(0.2)

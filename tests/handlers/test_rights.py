@@ -71,7 +71,7 @@ async def test_the_charts_rights_are_enough(
     await asyncio.to_thread(installed_crds.apply, tenant_manifest(namespace, "one"))
     key = Key(Kind.TENANT, namespace, "one")
     await until(lambda: ready(operator.engine.world.get(key)))
-    await asyncio.to_thread(installed_crds.run, "delete", "tenant", "one", "-n", namespace, "--timeout=10s")
+    await asyncio.to_thread(installed_crds.run, "delete", "tenant", "one", "-n", namespace, "--timeout=60s")
     assert await operator.stop() is ExitCode.STOPPED
     forbidden = [record.getMessage() for record in caplog.records if "forbidden" in record.getMessage().lower()]
     assert not forbidden

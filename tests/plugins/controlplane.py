@@ -25,7 +25,7 @@ from storage_operator.devenv.environment import remove_orphans
 from storage_operator.errors import UserError
 
 _KUBECONFIG_VARIABLE = "LLMSPELL_STORAGE_TEST_KUBECONFIG"
-_COMMAND_TIMEOUT_SECONDS = 60
+_COMMAND_TIMEOUT_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
