@@ -15,7 +15,7 @@ import benchmarks.storagelib
 from benchmarks import pairs
 from benchmarks.storagelib.ground import Ground
 from tests.plugins.conformance import Tenants
-from tests.plugins.installation import installation_on
+from tests.plugins.installation import Molds
 
 MODULES = sorted(
     {module.name for module in pkgutil.iter_modules(benchmarks.storagelib.__path__)} - {"__main__", "ground"}
@@ -31,9 +31,9 @@ STORES = {"api_keys", "artifacts", "procedures"}
 
 
 @pytest.fixture(scope="module")
-def tenants(superuser_url: str) -> Iterator[Tenants]:
+def tenants(molds: Molds) -> Iterator[Tenants]:
     """Make one database for all of them: making it takes longer than most of them."""
-    with installation_on(superuser_url) as installation:
+    with molds.copy() as installation:
         yield Tenants(installation)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.isolation.fuzz import Range, attack, shooting_range
-from tests.plugins.installation import Installation, installation_on
+from tests.plugins.installation import Installation, Molds
 
 SEED, CASES_MAX = 20, 600
 
@@ -67,9 +67,9 @@ _MUTATIONS = {
 
 
 @pytest.fixture(scope="module")
-def scratch(superuser_url: str) -> Iterator[Range]:
+def scratch(molds: Molds) -> Iterator[Range]:
     """Give an installation that nothing but these mutations uses."""
-    with installation_on(superuser_url) as made, shooting_range(made, SEED) as field:
+    with molds.copy() as made, shooting_range(made, SEED) as field:
         yield field
 
 

@@ -17,7 +17,7 @@ from psycopg import sql
 from storage_operator.cli.main import run
 from storage_sql.bootstrap import Bootstrap, bootstrap
 from storage_sql.roles import RoleNames
-from tests.plugins.installation import Installation, drive_on, drop_roles, installation_on
+from tests.plugins.installation import Installation, Molds, drive_on, drop_roles
 from tests.plugins.postgres import Database, url_with
 
 VARIABLES = ("LLMSPELL_STORAGE_POSTGRES_URL", "LLMSPELL_STORAGE_OPERATOR_URL", "KUBECONFIG")
@@ -94,9 +94,9 @@ def new_database(superuser_url: str, request: pytest.FixtureRequest) -> Iterator
 
 
 @pytest.fixture(scope="module")
-def template(superuser_url: str) -> Iterator[Installation]:
+def template(molds: Molds) -> Iterator[Installation]:
     """Give the tests of one file a migrated database that each of them gets a copy of."""
-    with installation_on(superuser_url) as made:
+    with molds.copy() as made:
         yield made
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, LiteralString
 
 import pytest
 from psycopg import sql
@@ -13,7 +13,7 @@ from psycopg import sql
 from storagelib.config import PostgresConfig, StoreConfig
 from storagelib.conformance.subjects import Opening, Subject
 from storagelib.credentials import Credentials
-from tests.plugins.installation import Installation, installation_on
+from tests.plugins.installation import Installation, Molds
 from tests.plugins.tenants import ALL_STORES, PASSWORD, grant_stores, make_app, make_sealed_tenant, make_tenant
 
 _NUMBERS = itertools.count(1)
@@ -46,6 +46,26 @@ class Tenants:
                 self._login(tenant), tenant_id=tenant, schema=self.installation.schema
             )
         return tenant
+
+    def asleep(self) -> set[int]:
+        """Return the backends that are within ``pg_sleep``."""
+        return self._sessions("wait_event = 'PgSleep'")
+
+    def waiting(self) -> set[int]:
+        """Return the backends that wait for what another one has locked."""
+        return self._sessions("wait_event_type = 'Lock'")
+
+    def _sessions(self, condition: LiteralString) -> set[int]:
+        query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND "
+        with self.installation.database.connect() as connection:
+            return {row[0] for row in connection.execute(query + condition)}
+
+    def terminate(self, pids: Iterable[int]) -> None:
+        """End sessions from outside; they are gone when this returns."""
+        with self.installation.database.connect() as connection:
+            for pid in pids:
+                # With a time-out it waits for the end.
+                assert connection.execute("SELECT pg_terminate_backend(%s, 60000)", (pid,)).fetchone() == (True,)
 
     def grant_all(self) -> None:
         """Grant again what the stores have, after a table came."""
@@ -80,16 +100,17 @@ class Tenants:
 
 
 @pytest.fixture(scope="session")
-def conformance_tenants(superuser_url: str) -> Iterator[Tenants]:
+def conformance_tenants(molds: Molds) -> Iterator[Tenants]:
     """Give what makes tenants on a database that all conformance tests of this session share."""
-    with installation_on(superuser_url) as made:
+    with molds.copy() as made:
         yield Tenants(made)
 
 
 def opening_of(tenants: Tenants, mode: str, **options: Any) -> Opening:
-    """Return what a store of many tenants is opened with."""
+    """Return what a store of many tenants is opened with; a busy machine may keep who waits for a connection waiting."""
     first = tenants.of(tenants.new(mode))
-    config = StoreConfig(backend="postgres", postgres=PostgresConfig(credentials=first, **{"pool_max": 8, **options}))
+    chosen = {"pool_max": 8, "pool_timeout_seconds": 60, **options}
+    config = StoreConfig(backend="postgres", postgres=PostgresConfig(credentials=first, **chosen))
     return Opening(config, tenants.of, lambda: tenants.new(mode))
 
 

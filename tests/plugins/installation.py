@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,14 +116,84 @@ def installation_on(url: str, schema: str = SCHEMA) -> Iterator[Installation]:
         yield made
 
 
+# What a role may do, who is a member of whom and how, and what is set for a role: all that outlives a database.
+_ROLES = """
+SELECT 'role', r.rolname, to_jsonb(r) - '{oid,rolpassword,rolconfig}'::text[], r.rolconfig::text
+  FROM pg_roles AS r WHERE r.rolname = %(prefix)s OR r.rolname LIKE %(below)s
+ UNION ALL
+SELECT 'member', m.member::regrole::text,
+       to_jsonb(m) - '{oid,roleid,member,grantor}'::text[] || jsonb_build_object('grantor', m.grantor::regrole::text),
+       m.roleid::regrole::text
+  FROM pg_auth_members AS m JOIN pg_roles AS r ON r.oid IN (m.roleid, m.member)
+ WHERE r.rolname = %(prefix)s OR r.rolname LIKE %(below)s
+ ORDER BY 1, 2, 3, 4"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Mold:
+    original: Installation
+    roles: list[tuple[Any, ...]]
+
+
+class Molds:
+    """Installations that are migrated once and copied for whoever needs one: migrating takes seconds, a copy takes none.
+
+    Roles cannot be copied, so a mold serves one test file at a time, and is not used again when a test left its roles
+    different from what they were.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Take a server; nothing is made before it is needed."""
+        self._url = url
+        self._free: list[_Mold] = []
+        self._made = ExitStack()
+
+    def close(self) -> None:
+        """Drop all of them."""
+        self._made.close()
+
+    @contextmanager
+    def copy(self) -> Iterator[Installation]:
+        """Give a migrated database that is like a new one; it is gone afterwards, with the roles that were made in it."""
+        mold = self._free.pop() if self._free else self._new()
+        names, schema, password = mold.original.names, mold.original.schema, mold.original.operator_password
+        try:
+            with database_on(self._url, template=mold.original.database.name) as database:
+                # Grants on a database are not copied with it.
+                drive_on(self._url, bootstrap(Bootstrap(names.installation, database.name, schema, password)))
+                yield Installation(database, names, schema, password)
+        finally:
+            kept = {row[1] for row in mold.roles if row[0] == "role"}
+            _drop(self._url, [role for role in _roles_of(self._url, names.owner) if role not in kept])
+            if self._roles(names.owner) == mold.roles:
+                self._free.append(mold)
+
+    def _new(self) -> _Mold:
+        original = self._made.enter_context(installation_on(self._url))
+        return _Mold(original, self._roles(original.names.owner))
+
+    def _roles(self, owner: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self._url) as connection:
+            return connection.execute(_ROLES, {"prefix": owner, "below": _below(owner)}).fetchall()
+
+
+def _below(prefix: str) -> str:
+    return prefix.replace("_", r"\_") + r"\_%"
+
+
+def _roles_of(url: str, prefix: str) -> list[str]:
+    with psycopg.connect(url) as connection:
+        query = "SELECT rolname FROM pg_roles WHERE rolname = %s OR rolname LIKE %s"
+        return [str(row[0]) for row in connection.execute(query, (prefix, _below(prefix)))]
+
+
 def drop_roles(url: str, prefix: str) -> None:
     """Drop an installation's roles, whose names start with its owner's, once its database is gone."""
+    _drop(url, _roles_of(url, prefix))
+
+
+def _drop(url: str, left: list[str]) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
-        pattern = prefix.replace("_", r"\_")
-        rows = connection.execute(
-            "SELECT rolname FROM pg_roles WHERE rolname = %s OR rolname LIKE %s", (prefix, rf"{pattern}\_%")
-        ).fetchall()
-        left = [str(row[0]) for row in rows]
         while left:
             still: list[str] = []
             for role in left:
@@ -136,17 +206,24 @@ def drop_roles(url: str, prefix: str) -> None:
             left = still
 
 
+@pytest.fixture(scope="session")
+def molds(superuser_url: str) -> Iterator[Molds]:
+    """Give what makes migrated databases in a moment."""
+    with closing(Molds(superuser_url)) as made:
+        yield made
+
+
 @pytest.fixture(scope="module")
-def installation(superuser_url: str) -> Iterator[Installation]:
+def installation(molds: Molds) -> Iterator[Installation]:
     """Give the tests of one file a bootstrapped and migrated database that they share."""
-    with installation_on(superuser_url) as made:
+    with molds.copy() as made:
         yield made
 
 
 @pytest.fixture
-def fresh_installation(superuser_url: str) -> Iterator[Installation]:
+def fresh_installation(molds: Molds) -> Iterator[Installation]:
     """Give one test a bootstrapped and migrated database of its own."""
-    with installation_on(superuser_url) as made:
+    with molds.copy() as made:
         yield made
 
 

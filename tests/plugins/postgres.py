@@ -59,11 +59,11 @@ class Database:
 
 
 @contextmanager
-def database_on(url: str) -> Iterator[Database]:
+def database_on(url: str, *, template: str = "template0") -> Iterator[Database]:
     """Create a database with a name of its own on a server and drop it at the end, open sessions included."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*map(sql.Identifier, (name, template))))
     try:
         yield Database(name, url_with(url, dbname=name))
     finally:
