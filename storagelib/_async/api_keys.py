@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
+from storagelib._async.listings import each_item
 from storagelib.clocks import FOREVER
 from storagelib.components.api_keys import (
     KEY_ID_PATTERN,
@@ -228,16 +229,9 @@ class AsyncApiKeys:
         found = await self._backend.keys(chosen, None if after is None else (after[0], after[1], after[2]), limit + 1)
         return page_of(found, limit, *_ORDER)
 
-    async def keys(self, name: str | None = None) -> AsyncIterator[ApiKey]:
+    def keys(self, name: str | None = None) -> AsyncIterator[ApiKey]:
         """Go through all keys and sealed values, page by page."""
-        cursor: str | None = None
-        while True:
-            page = await self.list_keys(name, cursor=cursor, limit=PAGE_MAX)
-            for key in page:
-                yield key
-            cursor = page.cursor
-            if cursor is None:
-                return
+        return each_item(self.list_keys, name, limit=PAGE_MAX)
 
     async def purge_expired(self, *, limit: int = BATCH_MAX) -> int:
         """Remove keys and sealed values that have expired; count them. Revoked ones stay until they expire."""

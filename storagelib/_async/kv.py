@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import timedelta
 from typing import Protocol
 
+from storagelib._async.listings import each_item
 from storagelib.components.kv import Characteristics, Entry, NewEntry
 from storagelib.documents import Document, check_metadata
 from storagelib.errors import Conflict, InvalidInput
@@ -204,16 +205,9 @@ class AsyncKV:
         found = await self._backend.list_keys(check_text("prefix", prefix, least=0, most=KEY_MAX), after, limit + 1)
         return page_of(found, limit)
 
-    async def keys(self, prefix: str = "") -> AsyncIterator[str]:
+    def keys(self, prefix: str = "") -> AsyncIterator[str]:
         """Go through all keys that begin with ``prefix``, page by page."""
-        cursor: str | None = None
-        while True:
-            page = await self.list_keys(prefix, cursor=cursor, limit=PAGE_MAX)
-            for key in page:
-                yield key
-            cursor = page.cursor
-            if cursor is None:
-                return
+        return each_item(self.list_keys, prefix, limit=PAGE_MAX)
 
     async def purge_expired(self, *, limit: int = BATCH_MAX) -> int:
         """Remove entries that have expired, to win back their space; count them."""

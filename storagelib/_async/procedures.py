@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Final, Protocol
 
 from storagelib import documents, filters
+from storagelib._async.listings import each_item
 from storagelib.components.graph import embedding_bytes
 from storagelib.components.procedures import (
     LEARNED_FROM,
@@ -308,16 +309,9 @@ class AsyncProcedures:
             after = found[-1].name
         return page_of(kept[: limit + 1], limit, "name")
 
-    async def procedures(self, *, scope: str | None = None, min_confidence: float = 0.0) -> AsyncIterator[Procedure]:
+    def procedures(self, *, scope: str | None = None, min_confidence: float = 0.0) -> AsyncIterator[Procedure]:
         """Go through all procedures of a scope, page by page."""
-        cursor: str | None = None
-        while True:
-            page = await self.list_procedures(scope=scope, min_confidence=min_confidence, cursor=cursor, limit=_STRETCH)
-            for each in page:
-                yield each
-            cursor = page.cursor
-            if cursor is None:
-                return
+        return each_item(self.list_procedures, scope=scope, min_confidence=min_confidence, limit=_STRETCH)
 
     async def matching(self, context: Document, *, scope: str | None = None, limit: int = 10) -> list[Procedure]:
         """Return the procedures whose triggers match a context, best confidence first, then by name."""

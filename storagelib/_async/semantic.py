@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
+from storagelib._async.listings import each_item
 from storagelib.clocks import LONG_AGO
 from storagelib.components.facts import Fact, concept_id
 from storagelib.documents import Document
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from storagelib._async.graph import AsyncGraphView
     from storagelib._async.store import AsyncTenant
-    from storagelib.components.graph import Entity, Neighbour
+    from storagelib.components.graph import Entity
 
 __all__ = ["AsyncSemanticMemory"]
 
@@ -132,14 +133,7 @@ class AsyncSemanticMemory:
         if here is None:
             return []
         types = None if relation is None else [relation]
-        found: list[Neighbour] = []
-        cursor: str | None = None
-        while True:
-            page = await view.neighbours(subject, direction="out", types=types, cursor=cursor, limit=PAGE_MAX)
-            found += page.items
-            cursor = page.cursor
-            if cursor is None:
-                break
+        found = each_item(view.neighbours, subject, direction="out", types=types, limit=PAGE_MAX)
         return [
             Fact(
                 each.relationship.relationship_id,
@@ -150,5 +144,5 @@ class AsyncSemanticMemory:
                 each.relationship.valid_from,
                 each.relationship.valid_to,
             )
-            for each in found
+            async for each in found
         ]

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Final, Protocol, cast
 
+from storagelib._async.listings import each_item
 from storagelib.clocks import FOREVER, LONG_AGO
 from storagelib.components.workflow_states import (
     STATUSES,
@@ -240,16 +241,9 @@ class AsyncWorkflowStates:
         found = await self._backend.listing(wanted, before, limit + 1)
         return page_of(found, limit, "created_at", "workflow_id")
 
-    async def workflows(self, *, status: Status | None = None, name: str | None = None) -> AsyncIterator[WorkflowState]:
+    def workflows(self, *, status: Status | None = None, name: str | None = None) -> AsyncIterator[WorkflowState]:
         """Go through all workflows with this status and name, newest first, page by page."""
-        cursor: str | None = None
-        while True:
-            page = await self.list_workflows(status=status, name=name, cursor=cursor, limit=PAGE_MAX)
-            for workflow in page:
-                yield workflow
-            cursor = page.cursor
-            if cursor is None:
-                return
+        return each_item(self.list_workflows, status=status, name=name, limit=PAGE_MAX)
 
     async def acquire(self, workflow_id: str, owner: str, *, ttl: float | timedelta = LEASE_SECONDS) -> Lease:
         """Take a workflow for ``ttl`` (seconds; 60 when not given) and return the lease with its token.

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from storagelib import documents
 from storagelib._sync.agent_threads import AgentThreads, AgentThreadsBackend
+from storagelib._sync.listings import each_item
 from storagelib.components.agent_state import (
     AgentCheckpoint,
     AgentRecord,
@@ -264,14 +265,7 @@ class AgentState:
 
     def agents(self, *, agent_type: str | None = None, session_id: str | None = None) -> Iterator[AgentVersion]:
         """Go through all agents of a type or session, page by page."""
-        cursor: str | None = None
-        while True:
-            page = self.list_agents(agent_type=agent_type, session_id=session_id, cursor=cursor, limit=PAGE_MAX)
-            for agent in page:
-                yield agent
-            cursor = page.cursor
-            if cursor is None:
-                return
+        return each_item(self.list_agents, agent_type=agent_type, session_id=session_id, limit=PAGE_MAX)
 
     def checkpoint(
         self, agent_id: str, label: str, *, version: int | None = None, metadata: Document | None = None

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
+from storagelib._sync.listings import each_item
 from storagelib.clocks import FOREVER
 from storagelib.components.api_keys import (
     KEY_ID_PATTERN,
@@ -230,14 +231,7 @@ class ApiKeys:
 
     def keys(self, name: str | None = None) -> Iterator[ApiKey]:
         """Go through all keys and sealed values, page by page."""
-        cursor: str | None = None
-        while True:
-            page = self.list_keys(name, cursor=cursor, limit=PAGE_MAX)
-            for key in page:
-                yield key
-            cursor = page.cursor
-            if cursor is None:
-                return
+        return each_item(self.list_keys, name, limit=PAGE_MAX)
 
     def purge_expired(self, *, limit: int = BATCH_MAX) -> int:
         """Remove keys and sealed values that have expired; count them. Revoked ones stay until they expire."""

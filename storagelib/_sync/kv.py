@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Protocol
 
+from storagelib._sync.listings import each_item
 from storagelib.components.kv import Characteristics, Entry, NewEntry
 from storagelib.documents import Document, check_metadata
 from storagelib.errors import Conflict, InvalidInput
@@ -204,14 +205,7 @@ class KV:
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Go through all keys that begin with ``prefix``, page by page."""
-        cursor: str | None = None
-        while True:
-            page = self.list_keys(prefix, cursor=cursor, limit=PAGE_MAX)
-            for key in page:
-                yield key
-            cursor = page.cursor
-            if cursor is None:
-                return
+        return each_item(self.list_keys, prefix, limit=PAGE_MAX)
 
     def purge_expired(self, *, limit: int = BATCH_MAX) -> int:
         """Remove entries that have expired, to win back their space; count them."""

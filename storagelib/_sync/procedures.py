@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Final, Protocol
 
 from storagelib import documents, filters
+from storagelib._sync.listings import each_item
 from storagelib.components.graph import embedding_bytes
 from storagelib.components.procedures import (
     LEARNED_FROM,
@@ -310,14 +311,7 @@ class Procedures:
 
     def procedures(self, *, scope: str | None = None, min_confidence: float = 0.0) -> Iterator[Procedure]:
         """Go through all procedures of a scope, page by page."""
-        cursor: str | None = None
-        while True:
-            page = self.list_procedures(scope=scope, min_confidence=min_confidence, cursor=cursor, limit=_STRETCH)
-            for each in page:
-                yield each
-            cursor = page.cursor
-            if cursor is None:
-                return
+        return each_item(self.list_procedures, scope=scope, min_confidence=min_confidence, limit=_STRETCH)
 
     def matching(self, context: Document, *, scope: str | None = None, limit: int = 10) -> list[Procedure]:
         """Return the procedures whose triggers match a context, best confidence first, then by name."""

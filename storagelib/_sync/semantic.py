@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
+from storagelib._sync.listings import each_item
 from storagelib.clocks import LONG_AGO
 from storagelib.components.facts import Fact, concept_id
 from storagelib.documents import Document
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from storagelib._sync.graph import GraphView
     from storagelib._sync.store import Tenant
-    from storagelib.components.graph import Entity, Neighbour
+    from storagelib.components.graph import Entity
 
 __all__ = ["SemanticMemory"]
 
@@ -130,14 +131,7 @@ class SemanticMemory:
         if here is None:
             return []
         types = None if relation is None else [relation]
-        found: list[Neighbour] = []
-        cursor: str | None = None
-        while True:
-            page = view.neighbours(subject, direction="out", types=types, cursor=cursor, limit=PAGE_MAX)
-            found += page.items
-            cursor = page.cursor
-            if cursor is None:
-                break
+        found = each_item(view.neighbours, subject, direction="out", types=types, limit=PAGE_MAX)
         return [
             Fact(
                 each.relationship.relationship_id,

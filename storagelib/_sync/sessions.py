@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Final, Protocol, TypeVar, cast
 
+from storagelib._sync.listings import each_item
 from storagelib.clocks import FOREVER
 from storagelib.components.sessions import (
     STATUSES,
@@ -240,14 +241,7 @@ class Sessions:
 
     def sessions(self, *, status: Status | None = None) -> Iterator[Session]:
         """Go through all sessions with a status, or through all, newest first, page by page."""
-        cursor: str | None = None
-        while True:
-            page = self.list_sessions(status=status, cursor=cursor, limit=PAGE_MAX)
-            for session in page:
-                yield session
-            cursor = page.cursor
-            if cursor is None:
-                return
+        return each_item(self.list_sessions, status=status, limit=PAGE_MAX)
 
     def cleanup_expired(self, *, limit: int = CLEANUP_DEFAULT) -> int:
         """Mark up to ``limit`` sessions that have expired, so that listings need not look at their clocks; count them.
@@ -313,14 +307,7 @@ class Sessions:
 
     def messages(self, session_id: str, *, newest_first: bool = False, role: str | None = None) -> Iterator[Message]:
         """Go through all messages, forwards or backwards, of one role or all, page by page."""
-        cursor: str | None = None
-        while True:
-            page = self.list_messages(session_id, newest_first=newest_first, role=role, cursor=cursor, limit=PAGE_MAX)
-            for message in page:
-                yield message
-            cursor = page.cursor
-            if cursor is None:
-                return
+        return each_item(self.list_messages, session_id, newest_first=newest_first, role=role, limit=PAGE_MAX)
 
     def last(self, session_id: str, n: int = 1) -> list[Message]:
         """Return the ``n`` newest messages (up to 10,000), oldest first."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Final, Protocol, cast
 
+from storagelib._sync.listings import each_item
 from storagelib.clocks import FOREVER, LONG_AGO
 from storagelib.components.workflow_states import (
     STATUSES,
@@ -242,14 +243,7 @@ class WorkflowStates:
 
     def workflows(self, *, status: Status | None = None, name: str | None = None) -> Iterator[WorkflowState]:
         """Go through all workflows with this status and name, newest first, page by page."""
-        cursor: str | None = None
-        while True:
-            page = self.list_workflows(status=status, name=name, cursor=cursor, limit=PAGE_MAX)
-            for workflow in page:
-                yield workflow
-            cursor = page.cursor
-            if cursor is None:
-                return
+        return each_item(self.list_workflows, status=status, name=name, limit=PAGE_MAX)
 
     def acquire(self, workflow_id: str, owner: str, *, ttl: float | timedelta = LEASE_SECONDS) -> Lease:
         """Take a workflow for ``ttl`` (seconds; 60 when not given) and return the lease with its token.

@@ -31,11 +31,18 @@ class Awaited:
         twin = getattr(self._twin, name)
         if inspect.iscoroutinefunction(twin):
             return _coroutine(value)
-        if inspect.isasyncgenfunction(twin):
+        if _iterates(twin):
             return _iterator(value)
         if inspect.isasyncgenfunction(getattr(twin, "__wrapped__", None)):
             return _context(value)
         return lambda *args, **kwargs: _wrapped(value(*args, **kwargs))
+
+
+def _iterates(verb: Callable[..., Any]) -> bool:
+    """Tell whether a verb gives an asynchronous iterator; one that hands on another's is no generator itself."""
+    return inspect.isasyncgenfunction(verb) or str(inspect.get_annotations(verb).get("return")).startswith(
+        "AsyncIterator["
+    )
 
 
 def made_of(kind: Any, tenant: Any, *args: Any, **kwargs: Any) -> Any:
