@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -336,8 +337,13 @@ async def test_purging_takes_the_expired_only(tenant: Any) -> None:
 
 async def test_short_lives_end(tenant: Any) -> None:
     """On every backend's own clock."""
+    began = time.monotonic()
     made = await tenant.api_keys.create("robot", ttl=0.3)
-    assert (await tenant.api_keys.verify(made.token)).key_id == made.key_id
+    try:
+        assert (await tenant.api_keys.verify(made.token)).key_id == made.key_id
+    except PermissionDenied:
+        # A machine that was busy with other things for so long.
+        assert time.monotonic() - began >= 0.3
     await asyncio.sleep(0.35)
     await refused(tenant.api_keys, made.token)
 

@@ -28,7 +28,9 @@ def _psql(dsn: str, text: str, capability: str = "") -> str:
     program = EmbeddedPostgres("unused").program()
     command = [str(program.bin / "psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", "-v", f"capability={capability}", dsn]
     environment = {**os.environ, **program.environment()}
-    done = subprocess.run(command, input=text, capture_output=True, text=True, env=environment, check=False, timeout=30)
+    done = subprocess.run(
+        command, input=text, capture_output=True, text=True, env=environment, check=False, timeout=200
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -288,7 +288,7 @@ def test_a_store_outside_the_set_is_closed(shared: Shared, connection: psycopg.C
 def test_limits_hold_for_the_transaction(shared: Shared, connection: psycopg.Connection[Any]) -> None:
     """Entering sets the tenant's time-outs and memory, a statement over the limit ends, and COMMIT takes them away."""
     shared.owner(
-        "UPDATE llmspell.tenants SET statement_timeout_ms = 80, lock_timeout_ms = 70,"
+        "UPDATE llmspell.tenants SET statement_timeout_ms = 800, lock_timeout_ms = 700,"
         " idle_in_transaction_timeout_ms = 9000, work_mem_kb = 640 WHERE tenant = 'gamma-corp'"
     )
     names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "work_mem")
@@ -297,9 +297,9 @@ def test_limits_hold_for_the_transaction(shared: Shared, connection: psycopg.Con
         before = connection.execute(shown).fetchone()
         connection.execute("BEGIN")
         _enter(connection, "gamma-corp", shared.gamma.capability, "kv")
-        assert connection.execute(shown).fetchone() == ("80ms", "70ms", "9s", "640kB")
+        assert connection.execute(shown).fetchone() == ("800ms", "700ms", "9s", "640kB")
         with pytest.raises(psycopg.errors.QueryCanceled):
-            connection.execute("SELECT pg_sleep(5)")
+            connection.execute("SELECT pg_sleep(60)")
         connection.execute("ROLLBACK")
         assert connection.execute(shown).fetchone() == before
     finally:

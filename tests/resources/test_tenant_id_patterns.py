@@ -78,18 +78,18 @@ def test_what_is_not_supported_is_refused(pattern: str) -> None:
 @pytest.mark.parametrize("pattern", ["(((a{200}){200}){200})", "((((){255}){255}){255}){255}", "((a|b){255}){255}"])
 def test_explosion_is_refused(pattern: str) -> None:
     """Repeats that multiply are refused before they take memory or time."""
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(PatternError, match="expand"):
         TenantIdPattern(pattern)
-    assert time.perf_counter() - started < 2
+    assert time.thread_time() - started < 2
 
 
 @pytest.mark.parametrize("pattern", ["(a+)+b", "(a|a)*b", "(a|aa)+b", "a*a*a*a*a*a*a*a*b", "(.*)*(.*)*b"])
 def test_backtracking_traps_take_no_time(pattern: str) -> None:
     """What takes a backtracking matcher for ever is answered at once."""
-    started = time.perf_counter()
+    started = time.thread_time()
     assert not TenantIdPattern(pattern).matches("a" * 255)
-    assert time.perf_counter() - started < 2
+    assert time.thread_time() - started < 2
 
 
 @given(text=st.text(max_size=MAX_LENGTH))

@@ -30,7 +30,7 @@ def lint(path: Path, migration: Migration) -> subprocess.CompletedProcess[str]:
         *(["--assume-in-transaction"] if migration.transactional else []),
         str(file),
     ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
 
 
 @pytest.mark.parametrize("migration", migrations.available("postgres"), ids=lambda migration: migration.label)

@@ -44,7 +44,7 @@ class Handles:
 
     async def wait_for(self, task: asyncio.Task[Any]) -> None:
         """Return when one of the tenant's statements waits for another, or when the task is done without."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             async with await psycopg.AsyncConnection.connect(
                 self._tenants.of(self.tenant_id).conninfo, autocommit=True
             ) as watcher:

@@ -270,21 +270,21 @@ def test_whatever_pattern_is_taken_is_quick(pattern: str) -> None:
         config = StoreConfig(tenant_id_pattern=pattern)
     except InvalidInput:
         return
-    start = time.perf_counter()
+    start = time.thread_time()
     try:
         config.check_tenant("a" * 254 + "b")
     except InvalidInput as error:
         assert error.faults == ("tenant_id: does not match tenant_id_pattern",)  # noqa: PT017 - either is right
-    assert time.perf_counter() - start < 2
+    assert time.thread_time() - start < 2
 
 
 def test_the_worst_pattern_is_bearable() -> None:
     """As many repetitions as are allowed, over the longest id, ending in a mismatch."""
     config = StoreConfig(tenant_id_pattern="a*a*a*-")
-    start = time.perf_counter()
+    start = time.thread_time()
     with pytest.raises(InvalidInput, match="does not match"):
         config.check_tenant("a" * 255)
-    assert time.perf_counter() - start < 2
+    assert time.thread_time() - start < 2
 
 
 def test_one_tenants_credentials_serve_no_other() -> None:

@@ -295,9 +295,9 @@ def test_large_and_deep_values_under_odd_keys_are_compared_in_time(
             held, differs = {key: held}, {key: differs}
         wanted = filters.parse({".".join(keys): {"$eq": value}})
         texts = [documents.encode(held), documents.encode(differs), "{}"]
-        began = time.monotonic()
+        began = time.thread_time()
         assert by_sqlite(sqlite, wanted, texts) == [True, False, False]
-        assert time.monotonic() - began < 3
+        assert time.thread_time() - began < 3
         assert by_postgres(postgres, wanted, texts) == [True, False, False]
 
 
@@ -313,9 +313,9 @@ def test_a_condition_under_odd_keys_takes_as_long_as_reading_the_document(
         held = {key: held, **{f"other{index}": index for index in range(20)}}
     texts = [documents.encode(held)] * 200
     wanted = filters.parse({".".join(keys): {operator: operand}})
-    began = time.monotonic()
+    began = time.thread_time()
     assert by_sqlite(sqlite, wanted, texts) == [True] * 200
-    assert time.monotonic() - began < 0.3
+    assert time.thread_time() - began < 0.3
 
 
 def test_no_text_of_the_caller_stands_in_the_statement() -> None:

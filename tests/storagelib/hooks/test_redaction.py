@@ -16,10 +16,10 @@ def test_many_deep_words_are_matched_in_time() -> None:
     document: Json = 1
     for _ in range(40):
         document = {"a": document, "b": 1}
-    began = time.monotonic()
+    began = time.thread_time()
     assert redacted({"input": document}, ["input" + ".**" * 200 + ".x"]) == {"input": document}
     found = redacted({"input": document}, ["input" + ".**.a" * 40])
-    assert time.monotonic() - began < 2
+    assert time.thread_time() - began < 2
     for _ in range(39):
         found = {"input": found["input"]["a"]}  # type: ignore[index, call-overload]
     assert found == {"input": {"a": "[redacted]", "b": 1}}

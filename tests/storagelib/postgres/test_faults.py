@@ -23,6 +23,7 @@ from tests.plugins.pgbouncer import PgBouncer
 from tests.plugins.tenants import PASSWORD, make_sealed_tenant, make_tenant
 
 SLEEP = Query("test.sleep", "SELECT pg_sleep(:seconds)", {"seconds": "float8"})
+PID = Query("test.pid", "SELECT pg_backend_pid()", {})
 LOCK = Query(
     "test.lock",
     "SELECT key FROM {{ schema }}.kv_store WHERE tenant_id = :tenant AND key = :key FOR UPDATE",
@@ -34,7 +35,7 @@ BROKEN = Query("test.broken", "SELECT 1 / :zero", {"zero": "bigint"})
 @pytest.fixture(params=["role", "sealed"])
 def opened(request: pytest.FixtureRequest, conformance_tenants: Tenants) -> Iterator[Any]:
     """Give the handle of a tenant on a pool of two connections, in each mode."""
-    opening = opening_of(conformance_tenants, request.param, pool_min=0, pool_max=2, pool_timeout_seconds=0.4)
+    opening = opening_of(conformance_tenants, request.param, pool_min=0, pool_max=2)
     with Store.open(opening.config, provider=opening.provider) as store:
         yield store.for_tenant(opening.new_tenant())
 
@@ -57,10 +58,7 @@ def test_idle_connections_that_the_server_closed_are_replaced(opened: Any, confo
     """A restart between two calls is not seen by the caller."""
     opened.kv.set("a", b"1")
     time.sleep(0.6)
-    with conformance_tenants.installation.database.connect() as connection:
-        for pid in sessions(conformance_tenants):
-            connection.execute("SELECT pg_terminate_backend(%s)", (pid,))
-    time.sleep(0.2)
+    conformance_tenants.terminate(sessions(conformance_tenants))
     assert opened.kv.get("a") == b"1"
     assert opened.kv.set("a", b"2") == 2
 
@@ -70,17 +68,17 @@ def test_a_connection_that_breaks_in_a_call_leaves_its_outcome_unknown(
 ) -> None:
     """And the next call works on another one."""
     opened.kv.set("a", b"1")
-    (pid,) = [row[0] for row in database(opened).fetch(Query("test.pid", "SELECT pg_backend_pid()", {}))]
+    (pid,) = [row[0] for row in database(opened).fetch(PID)]
 
     def kill() -> None:
-        time.sleep(0.3)
-        with conformance_tenants.installation.database.connect() as connection:
-            connection.execute("SELECT pg_terminate_backend(%s)", (pid,))
+        while pid not in conformance_tenants.asleep():
+            time.sleep(0.01)
+        conformance_tenants.terminate([pid])
 
     killer = threading.Thread(target=kill)
     killer.start()
     with pytest.raises(Unavailable) as broken:
-        database(opened).fetch(SLEEP, seconds=10)
+        database(opened).fetch(SLEEP, seconds=60)
     killer.join()
     assert broken.value.outcome == "unknown"
     assert opened.kv.get("a") == b"1"
@@ -88,27 +86,25 @@ def test_a_connection_that_breaks_in_a_call_leaves_its_outcome_unknown(
 
 def test_a_pool_without_a_free_connection_says_so(opened: Any) -> None:
     """After its timeout, naming the setting; once one is free it goes on."""
-    threads = [threading.Thread(target=lambda: database(opened).fetch(SLEEP, seconds=1.5)) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    time.sleep(0.4)
-    with pytest.raises(Unavailable, match="pool_max") as busy:
-        opened.kv.get("a")
-    assert busy.value.outcome == "nothing"
-    for thread in threads:
-        thread.join()
+    with database(opened).transaction() as one, database(opened).transaction() as other:
+        assert one.fetch(PID) != other.fetch(PID)
+        # Opening them may take any time.
+        database(opened)._logins.login(opened.tenant_id)._pool.timeout = 0.4
+        with pytest.raises(Unavailable, match="pool_max") as busy:
+            opened.kv.get("a")
+        assert busy.value.outcome == "nothing"
     assert opened.kv.get("a") is None
 
 
 def test_a_statement_that_takes_too_long_is_ended(conformance_tenants: Tenants) -> None:
     """By the server, at the configured time; the connection stays good."""
-    opening = opening_of(conformance_tenants, "role", pool_max=1, statement_timeout_seconds=0.2)
+    opening = opening_of(conformance_tenants, "role", pool_max=1, statement_timeout_seconds=1.0)
     with Store.open(opening.config, provider=opening.provider) as store:
         handle = store.for_tenant(opening.new_tenant())
         started = time.monotonic()
         with pytest.raises(Unavailable, match="timeout"):
-            database(handle).fetch(SLEEP, seconds=30)
-        assert time.monotonic() - started < 10
+            database(handle).fetch(SLEEP, seconds=300)
+        assert time.monotonic() - started < 60
         assert handle.kv.set("a", b"1") == 1
 
 
@@ -235,12 +231,20 @@ def test_a_server_that_is_killed_comes_back_with_everything() -> None:
         server.start(durable=True)
         with installation_on(server.dsn()) as installation:
             own = Credentials.from_dsn(make_tenant(installation, "acme"), tenant_id="acme")
-            config = StoreConfig.from_credentials(own, pool_min=1, pool_max=2, pool_timeout_seconds=2)
+            config = StoreConfig.from_credentials(own, pool_min=1, pool_max=2, pool_timeout_seconds=5)
             with Store.open(config) as store:
                 _survive(server, store.for_tenant("acme").kv)
     finally:
         server.remove()
         ownership.release(name)
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def _survive(server: EmbeddedPostgres, kv: Any) -> None:
@@ -261,18 +265,16 @@ def _survive(server: EmbeddedPostgres, kv: Any) -> None:
 
     writer = threading.Thread(target=write)
     writer.start()
-    time.sleep(0.5)
-    server.kill()
-    time.sleep(0.3)
-    server.start()
-    deadline = time.monotonic() + 60
-    seen = len(confirmed)
-    while len(confirmed) < seen + 20 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    stop.set()
-    writer.join()
-    assert failures
-    assert len(confirmed) >= seen + 20
+    try:
+        until(lambda: len(confirmed) >= 20)
+        server.kill()
+        until(lambda: failures)
+        server.start()
+        seen = len(confirmed)
+        until(lambda: len(confirmed) >= seen + 20)
+    finally:
+        stop.set()
+        writer.join()
     assert set(confirmed) <= set(kv.keys("k/"))
 
 

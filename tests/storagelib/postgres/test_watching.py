@@ -13,6 +13,7 @@ from storage_sql.queries import Query
 from storagelib import AsyncStore
 from storagelib.errors import Unavailable
 from tests.plugins.conformance import Tenants, opening_of
+from tests.plugins.operator import until
 
 SLEEP = Query("test.sleep", "SELECT pg_sleep(:seconds)", {"seconds": "float8"})
 PID = Query("test.pid", "SELECT pg_backend_pid()", {})
@@ -42,12 +43,6 @@ def watched() -> set[int]:
     return set(loop._selector.get_map()) - {loop._ssock.fileno()}
 
 
-async def terminate(tenants: Tenants, pid: int) -> None:
-    """End a session from outside."""
-    with tenants.installation.database.connect() as connection:
-        await asyncio.to_thread(connection.execute, "SELECT pg_terminate_backend(%s)", (pid,))
-
-
 async def test_an_idle_connection_that_the_server_ends_is_not_watched_any_more(
     opened: Any, conformance_tenants: Tenants
 ) -> None:
@@ -56,9 +51,10 @@ async def test_an_idle_connection_that_the_server_ends_is_not_watched_any_more(
     before = watched()
     assert before
     ((pid,),) = await database(opened).fetch(PID)
-    await terminate(conformance_tenants, pid)
-    await asyncio.sleep(0.7)
-    assert watched() < before
+    await asyncio.to_thread(conformance_tenants.terminate, [pid])
+    await until(lambda: watched() < before)
+    # A connection that was used a moment ago is not looked at before it is used again.
+    await asyncio.sleep(0.6)
     assert await opened.kv.get("a") == b"1"
 
 
@@ -68,26 +64,27 @@ async def test_a_connection_that_breaks_in_a_call_is_told_and_replaced(
     """Nobody waits for an answer that does not come."""
     for _ in range(3):
         ((pid,),) = await database(opened).fetch(PID)
-        call = asyncio.create_task(database(opened).fetch(SLEEP, seconds=30))
-        await asyncio.sleep(0.2)
-        await terminate(conformance_tenants, pid)
+        call = asyncio.create_task(database(opened).fetch(SLEEP, seconds=300))
+        await until(lambda pid=pid: pid in conformance_tenants.asleep())
+        await asyncio.to_thread(conformance_tenants.terminate, [pid])
         with pytest.raises(Unavailable) as broken:
-            await asyncio.wait_for(call, 10)
+            await asyncio.wait_for(call, 60)
         assert broken.value.outcome == "unknown"
         assert await opened.kv.get("a") is None
 
 
-async def test_a_connection_that_is_closed_under_a_call_ends_it(opened: Any) -> None:
+async def test_a_connection_that_is_closed_under_a_call_ends_it(opened: Any, conformance_tenants: Tenants) -> None:
     """With an error, and at once."""
+    before = conformance_tenants.asleep()
     login = await login_of(opened)
     connection = await login.lend()
     session = connection.session
-    waiting = asyncio.create_task(connection.wait(session.exchange([session.encode((SLEEP, {"seconds": 30}), "t")])))
-    await asyncio.sleep(0.2)
+    waiting = asyncio.create_task(connection.wait(session.exchange([session.encode((SLEEP, {"seconds": 300}), "t")])))
+    await until(lambda: len(conformance_tenants.asleep() - before) == 1)
     number = connection.pgconn.socket
     await connection.close()
     with pytest.raises(Exception, match="closed"):
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 60)
     assert number not in watched()
     await login.take_back(connection)
     assert await opened.kv.get("a") is None
@@ -102,7 +99,7 @@ async def test_what_is_larger_than_the_sockets_hold_goes_both_ways(opened: Any) 
     assert await opened.kv.get("none") is None
 
 
-async def test_cancelled_calls_leave_nothing_behind(opened: Any) -> None:
+async def test_cancelled_calls_leave_nothing_behind(opened: Any, conformance_tenants: Tenants) -> None:
     """At any moment of a call, of sending as of waiting: each counts once or not at all, and is told if it was done."""
     done = 0
     for turn in range(60):
@@ -113,11 +110,12 @@ async def test_cancelled_calls_leave_nothing_behind(opened: Any) -> None:
             done = max(done, await call)
     await opened.kv.increment("n")
     assert done < int(await opened.kv.get("n")) <= 61
-    blocked = [asyncio.create_task(database(opened).fetch(SLEEP, seconds=30)) for _ in range(2)]
-    await asyncio.sleep(0.2)
+    before = conformance_tenants.asleep()
+    blocked = [asyncio.create_task(database(opened).fetch(SLEEP, seconds=300)) for _ in range(2)]
+    await until(lambda: len(conformance_tenants.asleep() - before) == 2)
     for call in blocked:
         call.cancel()
-    ended = await asyncio.wait_for(asyncio.gather(*blocked, return_exceptions=True), 10)
+    ended = await asyncio.wait_for(asyncio.gather(*blocked, return_exceptions=True), 60)
     assert all(isinstance(each, asyncio.CancelledError) for each in ended)
     assert await opened.kv.increment("other") == 1
 

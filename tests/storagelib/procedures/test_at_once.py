@@ -15,6 +15,7 @@ from storagelib._async.procedures import AsyncProcedures
 from storagelib._async.store import AsyncStore
 from storagelib.errors import Conflict
 from tests.plugins.conformance import Tenants, opening_of
+from tests.plugins.operator import until
 
 _SAVE = load("procedures")["save"]
 _CONTENT = {"scope": "", "steps": "[]", "trigger": None, "provenance": "[]", "embedding": None, "prior": 0.5}
@@ -28,13 +29,13 @@ async def of_new_tenant(tenants: Tenants) -> AsyncIterator[AsyncProcedures]:
         yield store.for_tenant(opening.new_tenant()).procedures
 
 
-async def while_saving(procedures: AsyncProcedures, name: str, call: Coroutine[Any, Any, int]) -> int:
+async def while_saving(tenants: Tenants, procedures: AsyncProcedures, name: str, call: Coroutine[Any, Any, int]) -> int:
     """Return what a call returns that begins while another one's next version is saved but not committed."""
     database: AsyncDatabase = procedures._backend._database  # type: ignore[attr-defined]
     async with database.transaction() as saving:
         await saving.fetch(_SAVE, name=name, expected=None, **_CONTENT)
         later = asyncio.create_task(call)
-        await asyncio.wait([later], timeout=0.5)
+        await until(lambda: later.done() or tenants.waiting())
         waits = not later.done()
     assert waits
     return await later
@@ -45,7 +46,7 @@ async def test_a_version_that_is_replaced_meanwhile_can_be_rolled_back_to(confor
     async with of_new_tenant(conformance_tenants) as procedures:
         for number in (1, 2):
             assert await procedures.save("p", [number]) == number
-        assert await while_saving(procedures, "p", procedures.rollback("p", 2)) == 4
+        assert await while_saving(conformance_tenants, procedures, "p", procedures.rollback("p", 2)) == 4
         assert (await procedures.get("p")).steps == [2]
 
 
@@ -53,5 +54,6 @@ async def test_who_is_not_the_first_is_told_who_was(conformance_tenants: Tenants
     """A save that expects no procedure and comes second is told of the version that is there."""
     async with of_new_tenant(conformance_tenants) as procedures:
         with pytest.raises(Conflict, match="the procedure has version 1, not 0"):
-            await while_saving(procedures, "p", procedures.save("p", [], expected_version=0))
-        assert await while_saving(procedures, "p", procedures.save("p", ["third"], expected_version=None)) == 3
+            await while_saving(conformance_tenants, procedures, "p", procedures.save("p", [], expected_version=0))
+        third = procedures.save("p", ["third"], expected_version=None)
+        assert await while_saving(conformance_tenants, procedures, "p", third) == 3

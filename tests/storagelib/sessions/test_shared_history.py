@@ -150,10 +150,13 @@ async def test_a_branch_costs_nothing_and_depth_little(conformance_tenants: Tena
         before = count(conformance_tenants, _ROWS, tenant_id)
         await sessions.branch("s50", new_id="end")
         assert count(conformance_tenants, _ROWS, tenant_id) == before == 2_050
-        times = []
-        for _ in range(20):
+        await sessions.create("own")
+        await sessions.append_many("own", [Draft("user", n) for n in range(41, 51)])
+        times: dict[str, list[float]] = {"own": [], "end": []}
+        for session, taken in [*times.items()] * 20:
             begun = time.perf_counter()
-            last = await sessions.last("end", 10)
-            times.append(time.perf_counter() - begun)
-        assert [message.content for message in last] == list(range(41, 51))
-        assert sorted(times)[10] < 0.05
+            last = await sessions.last(session, 10)
+            taken.append(time.perf_counter() - begun)
+            assert [message.content for message in last] == list(range(41, 51))
+        # Side by side, and each at its best: what else the machine does is not measured.
+        assert min(times["end"]) < 10 * min(times["own"])

@@ -234,7 +234,7 @@ class Filler:
         """One of each state, leases, steps, an error."""
         workflows = self.tenant.workflow_states
         await workflows.save("pending", self.json(), name=self.text())
-        lease = await workflows.acquire("pending", self.text(), ttl=0.123456)
+        lease = await workflows.acquire("pending", self.text(), ttl=123.456)
         assert await workflows.release("pending", lease.token)
         await workflows.save("running", self.document(), name="name")
         claim = await workflows.claim_next("worker", "name", ttl=86_400)
