@@ -57,6 +57,8 @@ class AsyncLogin:
         self._process = os.getpid()
         self._found: Installation | None = None
         self._pipelines = config.pipeline == "auto"
+        # The connection that was tried when the login was opened; the pool's first.
+        self._tried: AsyncLibraryConnection | None = None
         # Connections that are lent next without asking the pool, who knows them as lent; never more than it keeps open
         # anyway, and none while anybody waits for the pool.
         self._kept: list[AsyncLibraryConnection] = []
@@ -96,6 +98,9 @@ class AsyncLogin:
         class AsyncPooledConnection(AsyncLibraryConnection):
             @classmethod
             async def connect(cls, *given: Any, **named: Any) -> Any:
+                tried = login._take_tried()
+                if tried is not None:
+                    return tried
                 try:
                     return await super().connect(*given, **named)
                 except psycopg.Error as error:
@@ -103,6 +108,11 @@ class AsyncLogin:
                     raise
 
         return AsyncPooledConnection
+
+    def _take_tried(self) -> AsyncLibraryConnection | None:
+        with self._keeping:
+            tried, self._tried = self._tried, None
+        return tried
 
     async def aclose(self) -> None:
         """Close every connection; one that is lent is closed when it is given back."""
@@ -112,6 +122,9 @@ class AsyncLogin:
         for connection in kept:
             await self._pool.putconn(connection)
         await self._pool.close()
+        tried = self._take_tried()
+        if tried is not None:
+            await tried.close()
 
     async def run(self, calls: Sequence[Call], tenant_id: str, enter: Call | None) -> list[list[Row]]:
         """Run statements as one transaction in one round trip; what deadlocked or could not serialize is sent again."""
@@ -223,7 +236,9 @@ class AsyncLogin:
         return options
 
     async def _configure(self, connection: AsyncLibraryConnection) -> None:
-        """Check a new connection and give it its session."""
+        """Check a new connection and give it its session; one that was tried has it."""
+        if hasattr(connection, "session"):
+            return
         pooled = self._config.pooler == "transaction"
         given = self.credentials
         try:
@@ -255,8 +270,7 @@ class AsyncLogin:
         """
         reason: str | None = None
         for _ in range(_TRIALS):
-            async with await AsyncLibraryConnection.connect(self._conninfo(), **self._options()) as connection:
-                await self._configure(connection)
+            async with self._trying() as connection:
                 if not self._pipelines:
                     return
                 reason = await connection.wait(connection.session.trial(), _LOOK_SECONDS)
@@ -265,8 +279,7 @@ class AsyncLogin:
                 # Its state is nobody's to know; a polite end would wait for it.
                 await connection.close()
         self._pipelines = False
-        async with await AsyncLibraryConnection.connect(self._conninfo(), **self._options()) as connection:
-            await self._configure(connection)
+        async with self._trying() as connection:
             _LOGGER.warning(
                 "pipelines do not go through to %s:%s (%s): statements are sent one by one, at a round trip each;"
                 ' pipeline="off" says so without a trial',
@@ -274,6 +287,21 @@ class AsyncLogin:
                 connection.info.port,
                 reason,
             )
+
+    @asynccontextmanager
+    async def _trying(self) -> AsyncIterator[AsyncLibraryConnection]:
+        """Give a connection that is checked; when it is still open afterwards, it becomes the pool's first."""
+        connection = await AsyncLibraryConnection.connect(self._conninfo(), **self._options())
+        try:
+            await self._configure(connection)
+            yield connection
+        except BaseException:
+            await connection.close()
+            raise
+        if connection.closed or self._config.pool_min == 0:
+            await connection.close()
+        else:
+            self._tried = connection
 
     def _installation(self, found: Installation) -> Installation:
         """Return one object for all connections that find the same facts, so that statements are compiled once."""

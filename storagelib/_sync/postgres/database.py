@@ -58,6 +58,8 @@ class Login:
         self._process = os.getpid()
         self._found: Installation | None = None
         self._pipelines = config.pipeline == "auto"
+        # The connection that was tried when the login was opened; the pool's first.
+        self._tried: LibraryConnection | None = None
         # Connections that are lent next without asking the pool, who knows them as lent; never more than it keeps open
         # anyway, and none while anybody waits for the pool.
         self._kept: list[LibraryConnection] = []
@@ -97,6 +99,9 @@ class Login:
         class PooledConnection(LibraryConnection):
             @classmethod
             def connect(cls, *given: Any, **named: Any) -> Any:
+                tried = login._take_tried()
+                if tried is not None:
+                    return tried
                 try:
                     return super().connect(*given, **named)
                 except psycopg.Error as error:
@@ -104,6 +109,11 @@ class Login:
                     raise
 
         return PooledConnection
+
+    def _take_tried(self) -> LibraryConnection | None:
+        with self._keeping:
+            tried, self._tried = self._tried, None
+        return tried
 
     def close(self) -> None:
         """Close every connection; one that is lent is closed when it is given back."""
@@ -113,6 +123,9 @@ class Login:
         for connection in kept:
             self._pool.putconn(connection)
         self._pool.close()
+        tried = self._take_tried()
+        if tried is not None:
+            tried.close()
 
     def run(self, calls: Sequence[Call], tenant_id: str, enter: Call | None) -> list[list[Row]]:
         """Run statements as one transaction in one round trip; what deadlocked or could not serialize is sent again."""
@@ -224,7 +237,9 @@ class Login:
         return options
 
     def _configure(self, connection: LibraryConnection) -> None:
-        """Check a new connection and give it its session."""
+        """Check a new connection and give it its session; one that was tried has it."""
+        if hasattr(connection, "session"):
+            return
         pooled = self._config.pooler == "transaction"
         given = self.credentials
         try:
@@ -256,8 +271,7 @@ class Login:
         """
         reason: str | None = None
         for _ in range(_TRIALS):
-            with LibraryConnection.connect(self._conninfo(), **self._options()) as connection:
-                self._configure(connection)
+            with self._trying() as connection:
                 if not self._pipelines:
                     return
                 reason = connection.wait(connection.session.trial(), _LOOK_SECONDS)
@@ -266,8 +280,7 @@ class Login:
                 # Its state is nobody's to know; a polite end would wait for it.
                 connection.close()
         self._pipelines = False
-        with LibraryConnection.connect(self._conninfo(), **self._options()) as connection:
-            self._configure(connection)
+        with self._trying() as connection:
             _LOGGER.warning(
                 "pipelines do not go through to %s:%s (%s): statements are sent one by one, at a round trip each;"
                 ' pipeline="off" says so without a trial',
@@ -275,6 +288,21 @@ class Login:
                 connection.info.port,
                 reason,
             )
+
+    @contextmanager
+    def _trying(self) -> Iterator[LibraryConnection]:
+        """Give a connection that is checked; when it is still open afterwards, it becomes the pool's first."""
+        connection = LibraryConnection.connect(self._conninfo(), **self._options())
+        try:
+            self._configure(connection)
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        if connection.closed or self._config.pool_min == 0:
+            connection.close()
+        else:
+            self._tried = connection
 
     def _installation(self, found: Installation) -> Installation:
         """Return one object for all connections that find the same facts, so that statements are compiled once."""
