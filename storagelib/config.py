@@ -36,6 +36,7 @@ __all__ = [
     "PostgresConfig",
     "SqliteConfig",
     "SqliteDurability",
+    "SqliteVectorScan",
     "StoreConfig",
     "default_pool_max",
     "default_sqlite_path",
@@ -47,6 +48,8 @@ Pipeline = Literal["auto", "off"]
 """``auto``: tenant entry and statement go in one round trip, unless a trial shows that something between breaks it."""
 SqliteDurability = Literal["full", "normal"]
 """``full``: a commit survives a power cut. ``normal``: the last commits may not; the file stays whole."""
+SqliteVectorScan = Literal["auto", "numpy", "sqlite-vec"]
+"""What compares vectors: numpy, or sqlite-vec first; ``auto`` takes sqlite-vec where it can be loaded."""
 
 STORE_NAMES: Final = tuple(store.name for store in STORES)
 BUILT_IN: Final = ("memory", "sqlite", "postgres")
@@ -115,6 +118,9 @@ class SqliteConfig:
     """How long to wait for another process that writes."""
     readers: int = 8
     """Connections kept open for reading beside the writer."""
+    vector_scan: SqliteVectorScan = "auto"
+    """What compares vectors: ``numpy``, or ``sqlite-vec`` first, which is faster; ``auto`` takes it where it is installed
+    and this Python can load it. Answers are the same."""
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -125,6 +131,7 @@ class SqliteConfig:
                 "durability": _one_of("full", "normal"),
                 "busy_timeout_seconds": _seconds(0.0),
                 "readers": _whole(1, POOL_MOST),
+                "vector_scan": _one_of("auto", "numpy", "sqlite-vec"),
             },
         )
 

@@ -58,6 +58,7 @@ KEYS: Final[Mapping[str, Key]] = {
     "storage.sqlite.durability": Key("text", choices=("full", "normal")),
     "storage.sqlite.busy_timeout_seconds": Key("seconds"),
     "storage.sqlite.readers": Key("whole"),
+    "storage.sqlite.vector_scan": Key("text", choices=("auto", "numpy", "sqlite-vec")),
     "storage.memory.most_bytes": Key("number of bytes"),
     "storage.postgres.url": Key("text", "The connection as a URI; must not be given beside `secret`."),
     "storage.postgres.pooled_url": Key("text", "The same login through a pooler, as a URI."),

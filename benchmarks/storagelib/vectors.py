@@ -22,6 +22,7 @@ from langchain_postgres.v2.indexes import HNSWQueryOptions
 from benchmarks.pairs import latency, once
 from benchmarks.results import Result, figure
 from benchmarks.storagelib.ground import COMMAND, Ground, compared
+from benchmarks.vector_scan import scans
 from storage_sql.vector_indexes import IndexOptions, default_build, default_ef_search, exact_scan_threshold
 from storagelib import Administration
 from storagelib.components.distances import Floats
@@ -68,12 +69,13 @@ class Data:
 
 
 def measure(ground: Ground) -> list[Result]:
-    """Measure searches below and above the threshold of an exact scan, and a bulk write."""
+    """Measure searches below and above the threshold of an exact scan, searches in SQLite, and a bulk write."""
     with ground.connect() as connection:
         connection.execute("CREATE SCHEMA bare")
     many = Shape(ground.size(100, tiny=3), ground.size(2_000, tiny=60), 384)
     one = Shape(1, ground.size(20_000, full=100_000, tiny=120), 768)
-    return [*_searches(ground, many), *_searches(ground, one), *_writes(ground)]
+    in_file = scans(ground.folder, ground.size(20_000, full=100_000, tiny=60), 384, command=COMMAND)
+    return [*_searches(ground, many), *_searches(ground, one), *in_file, *_writes(ground)]
 
 
 def drawn(shape: Shape, seed: int = 15) -> Data:

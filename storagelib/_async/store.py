@@ -223,6 +223,7 @@ class AsyncStore:
                 chosen.path,
                 durability=chosen.durability,
                 busy_timeout_seconds=chosen.busy_timeout_seconds,
+                vector_scan=chosen.vector_scan,
                 clock=self._clock,
             ).open()
         if name == "postgres" and self.config.postgres is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final, Literal
@@ -208,6 +208,8 @@ class VectorStats:
     """From how many vectors on an index is worth building."""
     indexes: tuple[VectorIndex, ...]
     """The indexes there are."""
+    compared_by: str = field(default="pgvector", compare=False)
+    """What compares vectors in an exact search: ``numpy``, ``sqlite-vec`` before it, or ``pgvector`` in the server."""
 
     @property
     def exact(self) -> bool:

@@ -205,6 +205,7 @@ class MemoryVectors:
                 sum(len(row["embedding"]) + len((row["content"] or "").encode()) for row in rows),
                 exact_scan_threshold(dimension),
                 (),
+                "numpy",
             )
 
     def sample(self, dimension: int, count: int) -> Floats:

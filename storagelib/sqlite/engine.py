@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar
 
@@ -34,6 +34,8 @@ from storagelib.errors import (
 )
 from storagelib.filters import json_meets, json_same
 from storagelib.release import release_name
+from storagelib.sqlite import vector_scan
+from storagelib.sqlite.vector_scan import VectorScan
 
 __all__ = ["Durability", "SqliteEngine", "SqliteStore", "reads", "reads_together", "writes", "writes_once"]
 
@@ -48,6 +50,12 @@ _READERS_KEPT: Final = 8
 _CACHED_STATEMENTS: Final = 512
 
 
+class _Connection(sqlite3.Connection):
+    """A connection that knows whether sqlite-vec was loaded into it."""
+
+    measures: bool | None = None
+
+
 class SqliteEngine:
     """The connections to one file. ``open`` migrates it, after a copy when it held an older schema."""
 
@@ -57,13 +65,15 @@ class SqliteEngine:
         *,
         durability: Durability = "full",
         busy_timeout_seconds: float = 5.0,
+        vector_scan: VectorScan = "auto",
         clock: Clock = system_clock,
     ) -> None:
-        """Take where the file is and how patient to be with other processes."""
+        """Take where the file is, how patient to be with other processes, and what compares vectors."""
         self.path = Path(path)
         self.clock = clock
         self._durability = durability
         self._busy_timeout_seconds = busy_timeout_seconds
+        self._vector_scan = vector_scan
         self._readers: deque[sqlite3.Connection] = deque()
         self.write_lock = threading.RLock()
         self._writer: sqlite3.Connection | None = None
@@ -71,8 +81,12 @@ class SqliteEngine:
         self._process = os.getpid()
 
     def open(self) -> SqliteEngine:
-        """Make or open the file and bring its schema up; raises ``MigrationError`` for a newer or busy one."""
+        """Make or open the file and bring its schema up.
+
+        Raises ``MigrationError`` for a newer or busy one, ``InvalidInput`` when sqlite-vec is demanded and cannot be loaded.
+        """
         try:
+            self._demand()
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._presence = _present(self.path)
             self._writer = self._connect()
@@ -168,6 +182,22 @@ class SqliteEngine:
             raise _translated(error, self.path) from error
         self.give_back(connection)
 
+    def measures(self, connection: sqlite3.Connection) -> bool:
+        """Tell whether sqlite-vec is there on one of these connections; asking first loads it."""
+        assert isinstance(connection, _Connection)  # noqa: S101 - there are no others
+        if connection.measures is None:
+            connection.measures = self._vector_scan != "numpy" and not vector_scan.load(connection)
+        return connection.measures
+
+    def _demand(self) -> None:
+        if self._vector_scan == "sqlite-vec":
+            with closing(sqlite3.connect(":memory:")) as trial:
+                faults = vector_scan.load(trial)
+            if faults:
+                raise InvalidInput(
+                    "the configuration cannot be used here", [f"sqlite.vector_scan: {fault}" for fault in faults]
+                )
+
     def _check_process(self) -> None:
         if os.getpid() != self._process:
             raise Unavailable("the store was opened before this process was forked: open one in each process")
@@ -178,6 +208,7 @@ class SqliteEngine:
             timeout=self._busy_timeout_seconds,
             isolation_level=None,
             check_same_thread=False,
+            factory=_Connection,
             cached_statements=_CACHED_STATEMENTS,
         )
         try:

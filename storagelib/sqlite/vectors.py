@@ -1,4 +1,4 @@
-"""Vectors in SQLite: embeddings as BLOBs in the rows, every search an exact scan in numpy.
+"""Vectors in SQLite: embeddings as BLOBs in the rows, every search an exact scan, in numpy or by sqlite-vec first.
 
 Each dimension is a table of its own, made in the transaction that first writes to it.
 """
@@ -17,7 +17,7 @@ from storage_sql.vector_indexes import exact_scan_threshold
 from storagelib import documents, filters
 from storagelib.clocks import from_microseconds, to_microseconds
 from storagelib.components import terms
-from storagelib.components.distances import Floats, distances, nearest
+from storagelib.components.distances import Floats, distances, nearest, reach
 from storagelib.components.vectors import (
     Candidate,
     Hybrid,
@@ -33,6 +33,7 @@ from storagelib.components.vectors import (
 )
 from storagelib.errors import InvalidInput
 from storagelib.limits import INTEGER_MAX
+from storagelib.sqlite import vector_scan
 from storagelib.sqlite.engine import SqliteStore, reads, reads_together, writes
 
 __all__ = ["DIMENSIONS_MAX", "SqliteVectors", "make_table"]
@@ -40,8 +41,8 @@ __all__ = ["DIMENSIONS_MAX", "SqliteVectors", "make_table"]
 _TABLE: Final = re.compile(r"vector_embeddings_([0-9]+)")
 DIMENSIONS_MAX: Final = 200
 """Dimensions that one file has tables of."""
-# What a scan holds at once, so that a large table needs no memory of its size.
-_CHUNK_BYTES: Final = 32 << 20
+# What a scan holds at once: little of a large table, and not more than fits beside a processor.
+_CHUNK_BYTES: Final = 4 << 20
 _COLUMNS: Final = "id, scope, embedding, content, metadata, document_id, position, created_at, updated_at"
 
 _CREATE: Final = (
@@ -252,7 +253,8 @@ class SqliteVectors(SqliteStore):
         counts = (0, 0, 0, 0)
         if _exists(database, dimension):
             counts = self._run(database, _STATS, dimension).fetchone()
-        return VectorStats(dimension, *counts, exact_scan_threshold(dimension), ())
+        compared_by = "sqlite-vec" if self.engine.measures(database) else "numpy"
+        return VectorStats(dimension, *counts, exact_scan_threshold(dimension), (), compared_by)
 
     @reads
     def sample(self, database: Connection, dimension: int, count: int) -> Floats:
@@ -281,19 +283,17 @@ class SqliteVectors(SqliteStore):
         return [_vector(row) for row in self._run(database, _FETCH, dimension, ids=documents.encode(ids))]
 
     def _nearest(self, database: Connection, search: Search) -> list[list[tuple[float, str]]]:
-        """Scan what is meant, a bounded piece at a time, and keep the nearest of each query."""
-        best: list[list[tuple[float, str]]] = [[] for _ in search.queries]
+        """Find the nearest of each query among all that are meant, or among those that sqlite-vec leaves."""
         if not _exists(database, search.dimension):
-            return best
+            return [[] for _ in search.queries]
         clause, values = _meant(search.where)
         text = f"SELECT id, embedding FROM {{table}} WHERE tenant_id = :tenant{clause}"
-        for rows in _chunks(self._run(database, text, search.dimension, **values), search.dimension):
-            ids = [id_ for id_, _ in rows]
-            matrix = _matrix([row for _, row in rows], search.dimension)
-            for place, query in enumerate(search.queries):
-                found = nearest(matrix, ids, query, search.metric, search.k)
-                best[place] = sorted([*best[place], *((distance, id_) for distance, id_, _ in found)])[: search.k]
-        return best
+        # For several queries one pass in numpy is faster than one for each in sqlite-vec.
+        if search.metric in vector_scan.FUNCTIONS and len(search.queries) == 1 and self.engine.measures(database):
+            text = vector_scan.near(search.metric, clause)
+            stretch, slack = reach(search.metric, search.dimension)
+            values |= {"query": search.queries.tobytes(), "k": search.k, "stretch": stretch, "slack": slack}
+        return _best(self._run(database, text, search.dimension, **values), search)
 
     def _matching(self, database: Connection, hybrid: Hybrid) -> Iterator[list[Any]]:
         search = hybrid.search
@@ -359,6 +359,18 @@ def _meant(where: Where) -> tuple[str, dict[str, Any]]:
         clause += f" AND ({condition})"
         values |= given
     return clause, values
+
+
+def _best(cursor: Any, search: Search) -> list[list[tuple[float, str]]]:
+    """Go through ids and embeddings, a bounded piece at a time, and keep the nearest of each query."""
+    best: list[list[tuple[float, str]]] = [[] for _ in search.queries]
+    for rows in _chunks(cursor, search.dimension):
+        ids = [id_ for id_, _ in rows]
+        matrix = _matrix([row for _, row in rows], search.dimension)
+        for place, query in enumerate(search.queries):
+            found = nearest(matrix, ids, query, search.metric, search.k)
+            best[place] = sorted([*best[place], *((distance, id_) for distance, id_, _ in found)])[: search.k]
+    return best
 
 
 def _chunks(cursor: Any, dimension: int) -> Iterator[list[Any]]:

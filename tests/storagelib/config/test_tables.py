@@ -85,6 +85,7 @@ def test_the_whole_of_a_file_is_read(tmp_path: Path) -> None:
         durability = "normal"
         busy_timeout_seconds = 1
         readers = 3
+        vector_scan = "numpy"
         [storage.postgres]
         host = "db"
         port = 5433
@@ -126,7 +127,9 @@ def test_the_whole_of_a_file_is_read(tmp_path: Path) -> None:
         default_tenant_id="acme",
         tenant_id_pattern="[a-z]+",
         memory=MemoryConfig(most_bytes=1000),
-        sqlite=SqliteConfig(path=tmp_path / "a.db", durability="normal", busy_timeout_seconds=1.0, readers=3),
+        sqlite=SqliteConfig(
+            path=tmp_path / "a.db", durability="normal", busy_timeout_seconds=1.0, readers=3, vector_scan="numpy"
+        ),
         components=config.components,
         postgres=PostgresConfig(
             credentials=Credentials(

@@ -100,6 +100,7 @@ def test_nothing_secret_is_shown() -> None:
         (SqliteConfig, {"path": Path("a\0b")}, "path: holds a NUL character"),
         (SqliteConfig, {"durability": "off"}, "durability: must be one of full, normal"),
         (SqliteConfig, {"busy_timeout_seconds": float("nan")}, "busy_timeout_seconds: must be seconds, from 0"),
+        (SqliteConfig, {"vector_scan": "sqlite_vec"}, "vector_scan: must be one of auto, numpy, sqlite-vec"),
         (SqliteConfig, {"readers": 0}, "readers: must be a whole number from 1 to 1000"),
         (PostgresConfig, {"credentials": "dsn"}, "credentials: must be a Credentials"),
         (PostgresConfig, {"pool_max": 1001}, "pool_max: must be a whole number from 1 to 1000"),
