@@ -27,14 +27,30 @@ def test_the_breaker_opens_longer_each_time_and_forgets_on_success() -> None:
     for _ in range(7):
         breaker.failed(DOWN)
         lengths.append(breaker.open_until - now)
-    assert lengths == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
-    with pytest.raises(DatabaseFault, match="down"):
+        with pytest.raises(DatabaseFault, match="down"):
+            breaker.check()
+        now = breaker.open_until
         breaker.check()
-    now = 31.0
-    breaker.check()
+    assert lengths == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
     breaker.succeeded()
     now = 0.0
     breaker.check()
+
+
+def test_calls_that_fail_together_open_the_breaker_once() -> None:
+    """A server that is away for a moment in the middle of a burst is asked again after a second, not after thirty."""
+    now = 0.0
+    breaker = Breaker(clock=lambda: now)
+    for _ in range(10):
+        breaker.failed(DOWN)
+    assert (breaker.failures, breaker.open_until) == (1, 1.0)
+    breaker.succeeded()
+    breaker.failed(DOWN)
+    assert (breaker.failures, breaker.open_until) == (1, 1.0)
+    now = 1.0
+    for _ in range(10):
+        breaker.failed(DOWN)
+    assert (breaker.failures, breaker.open_until) == (2, 3.0)
 
 
 def test_the_breaker_raises_a_new_fault_each_time() -> None:

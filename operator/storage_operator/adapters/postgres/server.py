@@ -55,9 +55,11 @@ class Breaker:
             raise DatabaseFault(self.last.reason, self.last.message, sqlstate=self.last.sqlstate, connection=True)
 
     def failed(self, fault: DatabaseFault) -> None:
-        """Open for longer each time in a row."""
+        """Open for longer each time in a row; calls that were under way together fail once."""
+        opened, self.last = self.last is not None and self.clock() < self.open_until, fault
+        if opened:
+            return
         self.failures += 1
-        self.last = fault
         self.open_until = self.clock() + min(30.0, 2.0 ** min(self.failures - 1, 5))
 
     def succeeded(self) -> None:
