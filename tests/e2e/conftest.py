@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from storage_operator.devenv.process import free_port
 from tests.plugins.controlplane import Cluster
-from tests.plugins.installation import Installation, bootstrapped_on
+from tests.plugins.installation import Installation, Molds, bootstrapped_on
 
 # Reached only by what is broken: a machine that is busy with other things may take many times what a step needs.
 WAIT_SECONDS = 120.0
@@ -99,6 +99,7 @@ class Scene:
     installation: Installation
     operator: OperatorProcess
     names: list[str] = field(default_factory=list)
+    asked: int = 0
 
     def tenant(self, name: str, *, annotations: dict[str, str] | None = None, **spec: Any) -> None:
         """Apply a Tenant."""
@@ -141,6 +142,12 @@ class Scene:
             timeout,
         )
         return str(found["message"])
+
+    def hurry(self, kind: str, name: str) -> None:
+        """Ask for a look at an object now; by itself the operator looks again within seconds."""
+        self.asked += 1
+        wish = f"storage.llmspell.dev/reconcile={self.asked}"
+        self.cluster.run("-n", self.namespace, "annotate", kind, name, "--overwrite", wish)
 
     def secret(self, name: str) -> dict[str, str]:
         """Read an application's Secret; empty when it does not exist."""
@@ -242,6 +249,13 @@ def database(superuser_url: str) -> Iterator[Installation]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def migrated(molds: Molds) -> Iterator[Installation]:
+    """Give a database that somebody has migrated already: for tests whose subject comes after it."""
+    with molds.copy() as made:
+        yield made
+
+
 @contextmanager
 def operator_in(
     cluster: Cluster, namespace: str, folder: Path, *, others: Sequence[str] = (), **environment: str
@@ -293,7 +307,7 @@ def scene_on(
     cluster: Cluster, database: Installation, folder: Path, *, others: Sequence[str] = (), **environment: str
 ) -> Iterator[Scene]:
     """Make a namespace whose StorageCluster ``main`` is Ready, with the operator at work."""
-    namespace = f"e2e-{database.names.installation}"
+    namespace = f"e2e-{database.database.name.removeprefix('test_')}"
     cluster.run("create", "namespace", namespace)
     with operator_in(cluster, namespace, folder, others=others, **environment) as operator:
         operator.start()

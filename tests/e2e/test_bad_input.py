@@ -13,7 +13,7 @@ from storage_operator.devenv.process import free_port
 from storage_sql.bootstrap import Bootstrap, bootstrap
 from tests.e2e.conftest import Scene, admin_secret, ready_of, refused, scene_on, wait_for
 from tests.plugins.controlplane import Cluster
-from tests.plugins.installation import Installation, bootstrapped_on, drive_on
+from tests.plugins.installation import Installation, Molds, bootstrapped_on, drive_on
 from tests.plugins.postgres import database_on, url_with
 
 pytestmark = pytest.mark.cluster
@@ -42,9 +42,9 @@ FREE_FIELDS = (
 
 
 @pytest.fixture(scope="module")
-def stranger(installed_crds: Cluster, database: Installation) -> Iterator[str]:
+def stranger(installed_crds: Cluster, migrated: Installation) -> Iterator[str]:
     """Give a second namespace that the operator watches and the StorageCluster does not allow."""
-    name = f"stranger-{database.names.installation}"
+    name = f"stranger-{migrated.database.name.removeprefix('test_')}"
     installed_crds.run("create", "namespace", name)
     yield name
     installed_crds.run("delete", "namespace", name, "--wait=false")
@@ -52,29 +52,30 @@ def stranger(installed_crds: Cluster, database: Installation) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def scene(
-    installed_crds: Cluster, database: Installation, stranger: str, tmp_path_factory: pytest.TempPathFactory
+    installed_crds: Cluster, migrated: Installation, stranger: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Scene]:
     """Give the usual scene, with an operator that watches the stranger's namespace too."""
     folder = tmp_path_factory.mktemp("operator")
-    with scene_on(installed_crds, database, folder, others=(stranger,)) as made:
+    with scene_on(installed_crds, migrated, folder, others=(stranger,)) as made:
         yield made
 
 
-def test_a_connection_is_wrong_in_every_way_and_then_right(scene: Scene, superuser_url: str) -> None:
+def test_a_connection_is_wrong_in_every_way_and_then_right(scene: Scene, molds: Molds) -> None:
     """Each wrong Secret has its reason and never shows its value; the right one makes cluster and tenant Ready."""
     scene.tenant("early", clusterRef={"name": "late"})
     scene.reason("tenant", "early", "Ready", "ClusterNotFound")
-    with bootstrapped_on(superuser_url) as installation:
+    with molds.copy() as installation:
         scene.bring("late")
         assert "late-admin" in scene.reason("storagecluster", "late", "Reachable", "SecretMissing")
         scene.reason("tenant", "early", "Ready", "ClusterNotReady")
         for value, reason in _wrong(scene.namespace, installation):
             scene.cluster.apply(value)
+            scene.hurry("storagecluster", "late")
             message = scene.reason("storagecluster", "late", "Reachable", reason)
             assert "hunter2" not in json.dumps(scene.get("storagecluster", "late")["status"]), message
         scene.cluster.apply(admin_secret(scene.namespace, installation.operator_dsn, "late-admin"))
         scene.ready("storagecluster", "late")
-        scene.ready("tenant", "early", timeout=20)
+        scene.ready("tenant", "early")
         with scene.login("early") as session:
             assert session.info.dbname == installation.database.name
         assert "hunter2" not in scene.operator.log.read_text(encoding="utf-8")
@@ -95,8 +96,8 @@ def _wrong(namespace: str, installation: Installation) -> Iterator[tuple[dict[st
 
 
 def _remove(scene: Scene, *tenants: str, cluster: str) -> None:
-    scene.cluster.run("-n", scene.namespace, "delete", "tenant", *tenants, "--timeout=50s")
-    scene.cluster.run("-n", scene.namespace, "delete", "storagecluster", cluster, "--timeout=50s")
+    scene.cluster.run("-n", scene.namespace, "delete", "tenant", *tenants, "--timeout=100s")
+    scene.cluster.run("-n", scene.namespace, "delete", "storagecluster", cluster, "--timeout=100s")
 
 
 def test_what_only_a_superuser_can_mend_names_the_command(scene: Scene, superuser_url: str) -> None:
@@ -111,11 +112,12 @@ def test_what_only_a_superuser_can_mend_names_the_command(scene: Scene, superuse
             assert "llmspell database bootstrap" in message
             admin.execute(f'REVOKE "{names.owner}", "{names.maintenance}" FROM "{names.operator}"'.encode())
             admin.execute("CREATE EXTENSION vector")
+            scene.hurry("storagecluster", "bare")
             assert names.owner in scene.reason("storagecluster", "bare", "Ready", "PrivilegesMissing")
         request = Bootstrap(names.installation, installation.database.name, operator_password=None)
         drive_on(superuser_url, bootstrap(request))
         scene.ready("storagecluster", "bare")
-        scene.cluster.run("-n", scene.namespace, "delete", "storagecluster", "bare", "--timeout=50s")
+        scene.cluster.run("-n", scene.namespace, "delete", "storagecluster", "bare", "--timeout=100s")
 
 
 def test_another_projects_tables_are_left_alone(scene: Scene, superuser_url: str) -> None:
@@ -131,9 +133,10 @@ def test_another_projects_tables_are_left_alone(scene: Scene, superuser_url: str
             assert "bootstrap" in scene.reason("storagecluster", "empty", "Ready", "ExtensionMissing")
             with empty.connect() as superuser:
                 superuser.execute("CREATE EXTENSION vector")
+            scene.hurry("storagecluster", "empty")
             assert "bootstrap" in scene.reason("storagecluster", "empty", "Ready", "NotBootstrapped")
             assert admin.execute(query).fetchone() == before
-        scene.cluster.run("-n", scene.namespace, "delete", "storagecluster", "theirs", "empty", "--timeout=50s")
+        scene.cluster.run("-n", scene.namespace, "delete", "storagecluster", "theirs", "empty", "--timeout=100s")
 
 
 def test_a_second_cluster_on_the_same_schema_is_a_duplicate(scene: Scene) -> None:
@@ -177,7 +180,7 @@ def test_a_namespace_that_is_not_allowed_gets_nothing_until_it_is(scene: Scene, 
     there.ready("tenant", "guest")
     with there.login("guest") as session:
         assert session.execute("SELECT llmspell.current_tenant()").fetchone() == ("guest",)
-    there.cluster.run("-n", stranger, "delete", "tenant", "guest", "--timeout=50s")
+    there.cluster.run("-n", stranger, "delete", "tenant", "guest", "--timeout=100s")
     policy = {"spec": {"tenancy": {"allowedNamespaces": [{"from": "Same"}]}}}
     scene.cluster.run(
         "-n", scene.namespace, "patch", "storagecluster", "main", "--type=merge", "-p", json.dumps(policy)
@@ -207,10 +210,10 @@ def test_a_store_that_nobody_offers(scene: Scene) -> None:
     assert "ApiKeys" in scene.reason("tenant", "wishful", "Ready", "ComponentUnknown")
     component["spec"] = {**dict(component["spec"]), "enabled": True}  # type: ignore[call-overload]
     scene.cluster.apply(component)
-    scene.ready("tenant", "wishful", timeout=30)
+    scene.ready("tenant", "wishful")
     with scene.login("wishful") as session:
         assert session.execute("SELECT count(*) FROM api_keys").fetchone() == (0,)
-    scene.cluster.run("-n", scene.namespace, "delete", "storagecomponent", "keys", "--timeout=50s")
+    scene.cluster.run("-n", scene.namespace, "delete", "storagecomponent", "keys", "--timeout=100s")
 
 
 def test_hostile_strings_change_nothing(scene: Scene) -> None:
@@ -259,9 +262,9 @@ def _hostile(namespace: str, number: int, path: tuple[str, ...], text: str) -> d
     }
 
 
-def test_one_tenant_id_on_two_databases_of_one_server(scene: Scene, superuser_url: str) -> None:
+def test_one_tenant_id_on_two_databases_of_one_server(scene: Scene, molds: Molds) -> None:
     """The same tenant id on two databases is two tenants, with two logins and two worlds of rows."""
-    with bootstrapped_on(superuser_url) as installation:
+    with molds.copy() as installation:
         scene.bring("twin", installation.operator_dsn)
         scene.tenant("left", tenantId="same")
         scene.tenant("right", tenantId="same", clusterRef={"name": "twin"})

@@ -15,19 +15,24 @@ from storage_operator.devenv import ownership
 from storage_operator.devenv.postgres import EmbeddedPostgres
 from tests.e2e.conftest import Scene, ask, logins_of, ready_of, refused, scene_on, wait_for
 from tests.plugins.controlplane import Cluster
-from tests.plugins.installation import Installation, bootstrapped_on
+from tests.plugins.installation import Installation, Molds, bootstrapped_on
 
 pytestmark = pytest.mark.cluster
 
+TIMES = {
+    # Once killed, it takes its own lease again at once.
+    "LLMSPELL_OPERATOR_IDENTITY": "the-only-one",
+    "LLMSPELL_OPERATOR_RETRY_CAP_SECONDS": "2",
+}
 KILLED_AT = (3, 9, 17, 24)
 BURST = 30
 
 
 @pytest.fixture(scope="module")
-def scene(installed_crds: Cluster, database: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """Give a scene whose operator, once killed, takes its own lease again at once: it keeps its name."""
+def scene(installed_crds: Cluster, migrated: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """Give a scene whose operator has faults behind it soon."""
     folder = tmp_path_factory.mktemp("operator")
-    with scene_on(installed_crds, database, folder, LLMSPELL_OPERATOR_IDENTITY="the-only-one") as made:
+    with scene_on(installed_crds, migrated, folder, **TIMES) as made:
         yield made
 
 
@@ -82,7 +87,7 @@ def test_killed_again_and_again_during_a_burst(scene: Scene) -> None:
         scene.operator.start()
     applying.join()
     assert unfinished[1] > 0, "the kills came after the burst"
-    scene.all_ready(names, timeout=120)
+    scene.all_ready(names)
     _exact(scene, scene.installation, names)
 
 
@@ -126,9 +131,9 @@ def test_a_stopped_database_is_told_and_stalls_nobody_else(
     )
     assert len(scene.not_ready(names[10:])) == 10
     scene.tenant("calm")
-    scene.ready("tenant", "calm", timeout=15)
+    scene.ready("tenant", "calm")
     own_server.start()
-    scene.all_ready(names, timeout=90)
+    scene.all_ready(names)
     scene.ready("storagecluster", "frail")
     _exact(scene, frail, names)
 
@@ -146,7 +151,7 @@ def test_a_deletion_that_cannot_clean_up_waits_or_is_let_go(
     for name in ("stuck", "patient"):
         assert scene.reason("tenant", name, "DeletionBlocked", "CleanupFailed")
     scene.cluster.run("-n", scene.namespace, "annotate", "tenant", "stuck", "storage.llmspell.dev/force-delete=true")
-    wait_for(lambda: not scene.get("tenant", "stuck"), "the annotated tenant is gone", timeout=20)
+    wait_for(lambda: not scene.get("tenant", "stuck"), "the annotated tenant is gone")
     assert scene.secret("stuck") == {}
     assert scene.get("tenant", "patient")
     own_server.start()
@@ -165,7 +170,7 @@ def test_deletion_ends_open_sessions(scene: Scene) -> None:
     dsn = scene.secret("talking")["dsn"]
     with psycopg.connect(dsn) as session:
         session.execute("INSERT INTO kv_store (tenant_id, key, value) VALUES ('talking', 'k', '1')")
-        scene.cluster.run("-n", scene.namespace, "delete", "tenant", "talking", "--timeout=30s")
+        scene.cluster.run("-n", scene.namespace, "delete", "tenant", "talking", "--timeout=100s")
         with pytest.raises(psycopg.OperationalError):
             session.execute("SELECT 1")
     assert refused(dsn)
@@ -174,9 +179,9 @@ def test_deletion_ends_open_sessions(scene: Scene) -> None:
     assert ask(scene.installation, "SELECT count(*) FROM llmspell.kv_store WHERE tenant_id = 'talking'") == 0
 
 
-def test_a_tenant_outlives_its_cluster_and_can_be_deleted(scene: Scene, superuser_url: str) -> None:
+def test_a_tenant_outlives_its_cluster_and_can_be_deleted(scene: Scene, molds: Molds) -> None:
     """A StorageCluster that was let go by force leaves tenants that say so, and deleting them needs no force."""
-    with bootstrapped_on(superuser_url) as installation:
+    with molds.copy() as installation:
         scene.bring("brief", installation.operator_dsn)
         scene.tenant("orphan", clusterRef={"name": "brief"})
         scene.ready("tenant", "orphan")
@@ -184,10 +189,10 @@ def test_a_tenant_outlives_its_cluster_and_can_be_deleted(scene: Scene, superuse
         scene.reason("storagecluster", "brief", "DeletionBlocked", "TenantsExist")
         force = "storage.llmspell.dev/force-delete=true"
         scene.cluster.run("-n", scene.namespace, "annotate", "storagecluster", "brief", force)
-        wait_for(lambda: not scene.get("storagecluster", "brief"), "the StorageCluster is gone", timeout=20)
+        wait_for(lambda: not scene.get("storagecluster", "brief"), "the StorageCluster is gone")
         scene.reason("tenant", "orphan", "Ready", "ClusterNotFound")
         assert not refused(scene.secret("orphan")["dsn"])
-        scene.cluster.run("-n", scene.namespace, "delete", "tenant", "orphan", "--timeout=30s")
+        scene.cluster.run("-n", scene.namespace, "delete", "tenant", "orphan", "--timeout=100s")
         assert scene.secret("orphan") == {}
 
 

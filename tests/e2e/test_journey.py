@@ -45,7 +45,7 @@ def test_a_deleted_secret_comes_back_within_seconds(scene: Scene) -> None:
     before = scene.secret("lost")
     with scene.login("lost") as session:
         scene.cluster.run("-n", scene.namespace, "delete", "secret", "lost-storage")
-        after = wait_for(lambda: scene.secret("lost"), "the Secret is back", timeout=15)
+        after = wait_for(lambda: scene.secret("lost"), "the Secret is back", timeout=30)
         assert after["password"] != before["password"]
         assert session.execute("SELECT count(*) FROM kv_store").fetchone() == (0,)
     with scene.login("lost") as session:
@@ -59,7 +59,7 @@ def test_an_edited_secret_is_put_right_within_seconds(scene: Scene) -> None:
     patch = '{"stringData": {"password": "guessed", "host": "example.org"}}'
     scene.cluster.run("-n", scene.namespace, "patch", "secret", "edited-storage", "--type=merge", "-p", patch)
     wait_for(
-        lambda: scene.secret("edited").get("password") != "guessed", "the password is a real one again", timeout=15
+        lambda: scene.secret("edited").get("password") != "guessed", "the password is a real one again", timeout=30
     )
     assert scene.secret("edited")["host"] != "example.org"
     with scene.login("edited") as session:
@@ -79,7 +79,7 @@ def test_rotation_on_an_annotation_keeps_the_old_login_for_the_overlap(scene: Sc
     for dsn in (before["dsn"], after["dsn"]):
         with psycopg.connect(dsn) as session:
             assert session.execute("SELECT llmspell.current_tenant()").fetchone() == ("turning",)
-    wait_for(lambda: _refused(before["dsn"]), "the old login is refused", timeout=30)
+    wait_for(lambda: _refused(before["dsn"]), "the old login is refused")
     assert scene.get("tenant", "turning")["status"]["rotationRequest"] == "1"
 
 
@@ -135,7 +135,7 @@ def test_drift_in_the_catalog_is_repaired(scene: Scene) -> None:
             query = "SELECT rolconnlimit, rolcreaterole FROM pg_roles WHERE rolname = %s"
             return admin.execute(query, (login,)).fetchone() == (7, False)
 
-        wait_for(repaired, "the role is as declared again", timeout=30)
+        wait_for(repaired, "the role is as declared again")
 
 
 def test_usage_is_measured_and_the_quota_enforced(scene: Scene) -> None:
@@ -174,7 +174,7 @@ def test_a_deleted_tenant_is_retained_and_only_its_owner_returns(scene: Scene) -
     with scene.login("retained") as session:
         session.execute("INSERT INTO kv_store (tenant_id, key, value) VALUES ('retained', 'k', '1')")
         dsn = scene.secret("retained")["dsn"]
-        scene.cluster.run("-n", scene.namespace, "delete", "tenant", "retained", "--timeout=40s")
+        scene.cluster.run("-n", scene.namespace, "delete", "tenant", "retained", "--timeout=100s")
     assert _refused(dsn)
     assert scene.secret("retained") == {}
     scene.tenant("retained")
@@ -189,7 +189,7 @@ def test_the_delete_policy_removes_the_rows(scene: Scene) -> None:
     scene.ready("tenant", "gone")
     with scene.login("gone") as session:
         session.execute("INSERT INTO kv_store (tenant_id, key, value) VALUES ('gone', 'k', '1')")
-    scene.cluster.run("-n", scene.namespace, "delete", "tenant", "gone", "--timeout=40s")
+    scene.cluster.run("-n", scene.namespace, "delete", "tenant", "gone", "--timeout=100s")
     with psycopg.connect(scene.installation.superuser_dsn) as admin:
         assert admin.execute("SELECT count(*) FROM llmspell.kv_store WHERE tenant_id = 'gone'").fetchone() == (0,)
         assert admin.execute("SELECT count(*) FROM llmspell.tenants WHERE tenant = 'gone'").fetchone() == (0,)
@@ -210,7 +210,7 @@ def test_a_disabled_component_reaches_nobody(scene: Scene) -> None:
     with scene.login("user-of-hooks") as session:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             session.execute("SELECT count(*) FROM hook_history")
-        scene.cluster.run("-n", scene.namespace, "delete", "storagecomponent", "hooks", "--timeout=40s")
+        scene.cluster.run("-n", scene.namespace, "delete", "storagecomponent", "hooks", "--timeout=100s")
         assert session.execute("SELECT count(*) FROM hook_history").fetchone() == (0,)
 
 
