@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from itertools import chain, repeat
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -21,10 +22,11 @@ from storagelib.components.events import (
     Selection,
     Statistics,
     Stream,
+    payload_text,
 )
-from storagelib.documents import Json, check_document
+from storagelib.documents import Json
 from storagelib.errors import Conflict, InvalidInput
-from storagelib.identifiers import uuid7
+from storagelib.identifiers import uuid7s
 from storagelib.limits import (
     BATCH_MAX,
     PAGE_DEFAULT,
@@ -47,6 +49,8 @@ _LANGUAGE_MAX: Final = 50
 _REASON_MAX: Final = 500
 _POLL_MAX: Final = 3600.0
 _TYPES_MAX: Final = 1000
+# So many ids are made at a time.
+_IDS: Final = 1000
 
 
 class EventsBackend(Protocol):
@@ -430,20 +434,21 @@ def _drafts(events: list[NewEvent]) -> list[Draft]:
     drafts: list[Draft] = []
     given: set[UUID] = set()
     size = 0
+    fresh = chain.from_iterable(map(uuid7s, repeat(min(len(events), _IDS))))
     for new in events:
         if not isinstance(new, NewEvent):
             raise InvalidInput("the argument cannot be used", ["events: must be NewEvent records"])
         if new.event_id is None:
-            event_id = uuid7()
+            event_id = next(fresh)
         else:
             event_id = _id(new.event_id)
             if event_id in given:
                 raise InvalidInput("the argument cannot be used", [f"events: {event_id} stands there twice"])
             given.add(event_id)
-        correlation = str(uuid7()) if new.correlation_id is None else new.correlation_id
+        correlation = str(next(fresh)) if new.correlation_id is None else new.correlation_id
         if type(correlation) is not str or correlation not in names:
             names.add(correlation := check_text("correlation_id", correlation))
-        payload = check_document(new.payload, "payload")
+        payload = payload_text(new.payload)
         size += len(payload)
         kind = new.event_type
         if type(kind) is not str or kind not in types:
@@ -455,9 +460,8 @@ def _drafts(events: list[NewEvent]) -> list[Draft]:
         if type(language) is not str or language not in languages:
             languages.add(language := check_text("language", language, most=_LANGUAGE_MAX, least=0))
         occurred_at = None if new.occurred_at is None else check_time("occurred_at", new.occurred_at)
-        drafts.append(
-            Draft(event_id, new.event_id is not None, kind, stream, correlation, occurred_at, language, payload)
-        )
+        values = (event_id, new.event_id is not None, kind, stream, correlation, occurred_at, language, payload)
+        drafts.append(tuple.__new__(Draft, values))
     if size > VALUE_BYTES_MAX:
         raise InvalidInput("the argument cannot be used", [f"events: payloads have {size} bytes, at most 256 MiB fit"])
     return drafts

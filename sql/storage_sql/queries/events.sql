@@ -9,15 +9,16 @@ SELECT a.made_sequence, a.made_position, a.made_at
                                  :expected, :keyed) AS a
  WHERE a.made_sequence IS NOT NULL
 
--- `members` has for each event the place of its stream in `streams`, `numbers` its place among the events of its stream.
--- What is the same for all events comes once (`one_type` …), and its array is empty.
+-- A batch goes as several statements in one transaction, so that the server writes the first events while the next ones are
+-- put together: `take` takes the clock for all of them and moves the heads, then each `write` fills a part of their places.
 -- An expectation of -1 is none. One that fails only because its stream was made meanwhile breaks the check on heads, so
 -- that nothing is written either.
--- name: append_many
--- in: total bigint, streams text[], counts bigint[], expected bigint[], event_ids uuid[], given boolean[], one_type text, types text[], one_correlation text, correlations text[], members bigint[], numbers bigint[], occurred timestamptz[], one_language text, languages text[], payloads jsonb[]
+-- name: take
+-- in: total bigint, streams text[], counts bigint[], expected bigint[]
 WITH wanted AS MATERIALIZED (
-    SELECT w.stream, w.added, w.expected, w.member
-      FROM unnest(:streams, :counts, :expected) WITH ORDINALITY AS w (stream, added, expected, member)
+    SELECT w.stream, w.added{% if expecting %}, w.expected{% endif %}
+
+      FROM unnest(:streams, :counts{% if expecting %}, :expected{% endif %}) AS w (stream, added{% if expecting %}, expected{% endif %})
 )
 {% if expecting %}
 , locked AS MATERIALIZED (
@@ -56,35 +57,65 @@ WITH wanted AS MATERIALIZED (
         SET head = old.head + excluded.head
 {% endif %}
     RETURNING stream, head
-), starts AS MATERIALIZED (
-    SELECT w.member, w.stream, h.head - w.added AS before FROM heads AS h JOIN wanted AS w ON w.stream = h.stream
-), written AS (
-    INSERT INTO {{ schema }}.event_log
-        (tenant_id, event_id, event_type, correlation_id, stream, sequence, position, timestamp, occurred_at, language,
-         payload)
-    SELECT :tenant, e.event_id, coalesce(:one_type, e.event_type), coalesce(:one_correlation, e.correlation_id), s.stream,
-           s.before + coalesce(e.number, e.place), clock.n + e.place,
-           clock.at + (e.place - 1) * interval '1 microsecond',
-           coalesce(e.occurred_at, clock.at + (e.place - 1) * interval '1 microsecond'),
-           coalesce(:one_language, e.language), e.payload
-      FROM unnest(:event_ids, :types, :correlations, :members, :numbers, :occurred, :languages, :payloads)
-               WITH ORDINALITY
-               AS e (event_id, event_type, correlation_id, member, number, occurred_at, language, payload, place)
-      JOIN starts AS s ON s.member = coalesce(e.member, 1)
-     CROSS JOIN clock
 )
-{% if keyed %}
-, remembered AS (
-    INSERT INTO {{ schema }}.event_ids (tenant_id, event_id, stream, sequence, position, timestamp)
-    SELECT :tenant, e.event_id, s.stream, s.before + coalesce(e.number, e.place), clock.n + e.place,
-           clock.at + (e.place - 1) * interval '1 microsecond'
-      FROM unnest(:event_ids, :given, :members, :numbers) WITH ORDINALITY AS e (event_id, given, member, number, place)
-      JOIN starts AS s ON s.member = coalesce(e.member, 1)
-     CROSS JOIN clock
-     WHERE e.given
+SELECT h.stream, h.head, clock.n, clock.at FROM heads AS h, clock
+
+-- A part of a batch of `total` events, of which `done` are in parts before this one. Nothing is written unless `take` moved the clock
+-- in this transaction. With several streams `members` has for each event the place of its stream in `streams`, and
+-- `numbers` its place among the events of its stream in the batch; a stream gets `counts` events of the batch. Columns
+-- in which all events of the batch are alike come as one value, or not at all. With `ids` the given ids are remembered;
+-- `places` are where they stand in the part. The arrays are taken apart in the list of what is selected: in FROM
+-- all rows would be written down first.
+-- name: write
+-- in: total bigint, done bigint, size bigint, places bigint[], event_ids uuid[], type text, types text[], correlation text, correlations text[], stream text, streams text[], counts bigint[], members bigint[], numbers bigint[], occurred timestamptz[], language text, languages text[], payloads jsonb[]
+WITH start AS MATERIALIZED (
+    SELECT c.n - :total + :done AS n, c.at - (:total - :done) * interval '1 microsecond' AS at
+           {%- if not several %}, s.stream, s.head - :total + :done AS head{% endif %}
+
+      FROM {{ schema }}.tenant_clock AS c
+{% if not several %}
+      JOIN {{ schema }}.event_streams AS s ON s.tenant_id = :tenant AND s.stream = :stream
+{% endif %}
+     WHERE c.tenant_id = :tenant AND c.xmin = pg_current_xact_id()::xid
+)
+{% if several %}
+, heads AS MATERIALIZED (
+    SELECT w.member, s.stream, s.head - w.added AS head
+      FROM unnest(:streams, :counts) WITH ORDINALITY AS w (stream, added, member)
+      JOIN {{ schema }}.event_streams AS s ON s.tenant_id = :tenant AND s.stream = w.stream AND s.stream = ANY (:streams)
 )
 {% endif %}
-SELECT h.stream, h.head, clock.n, clock.at FROM heads AS h, clock
+{% if ids %}
+INSERT INTO {{ schema }}.event_ids (tenant_id, event_id, stream, sequence, position, timestamp)
+{% else %}
+INSERT INTO {{ schema }}.event_log
+    (tenant_id, event_id, stream, sequence, position, timestamp, event_type, correlation_id, occurred_at, language, payload)
+{% endif %}
+SELECT :tenant, e.event_id, {% if several %}h.stream, h.head + e.number{% else %}start.stream, start.head + e.place{% endif %},
+       start.n + e.place, start.at + e.place * interval '1 microsecond'
+{% if not ids %}
+       , {% if types %}e.event_type{% else %}:type::text{% endif %}, {% if correlations %}e.correlation_id{% else %}:correlation::text{% endif %},
+       {% if occurred %}coalesce(e.occurred_at, start.at + e.place * interval '1 microsecond'){% else %}start.at + e.place * interval '1 microsecond'{% endif %},
+       {% if languages %}e.language{% else %}:language::text{% endif %}, e.payload
+{% endif %}
+  FROM start
+ CROSS JOIN (
+    SELECT unnest(:event_ids::uuid[]) AS event_id,
+           {% if ids %}unnest(:places::bigint[]){% else %}generate_series(1, :size::bigint){% endif %} AS place
+           {%- if several %}, unnest(:members::bigint[]) AS member, unnest(:numbers::bigint[]) AS number{% endif %}
+
+{% if not ids %}
+           , unnest(:payloads::jsonb[]) AS payload
+           {%- if types %}, unnest(:types::text[]) AS event_type{% endif %}
+           {%- if correlations %}, unnest(:correlations::text[]) AS correlation_id{% endif %}
+           {%- if occurred %}, unnest(:occurred::timestamptz[]) AS occurred_at{% endif %}
+           {%- if languages %}, unnest(:languages::text[]) AS language{% endif %}
+
+{% endif %}
+ ) AS e
+{% if several %}
+  JOIN heads AS h ON h.member = e.member
+{% endif %}
 
 -- name: make_clock
 INSERT INTO {{ schema }}.tenant_clock (tenant_id) VALUES (:tenant) ON CONFLICT (tenant_id) DO NOTHING

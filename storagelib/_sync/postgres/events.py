@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from storage_sql.queries import Query, load
+from storagelib._postgres.session import Call
 from storagelib._sync.postgres.database import Database
 from storagelib.clocks import LONG_AGO
 from storagelib.components.events import (
@@ -21,6 +23,7 @@ from storagelib.components.events import (
     Selection,
     Statistics,
     Stream,
+    appended,
     event,
     first_results,
     numbered,
@@ -30,13 +33,12 @@ from storagelib.errors import AlreadyExists, Conflict, InvalidInput
 __all__ = ["PostgresEvents"]
 
 _QUERIES = load("events")
-_APPEND_MANY = {
-    (expecting, keyed): _QUERIES["append_many"].variant(expecting=expecting, keyed=keyed)
-    for expecting in (False, True)
-    for keyed in (False, True)
-}
+_TAKE: Final = {expecting: _QUERIES["take"].variant(expecting=expecting) for expecting in (False, True)}
+_REMEMBER: Final = {several: _QUERIES["write"].variant(ids=True, several=several) for several in (False, True)}
 _ATTEMPTS: Final = 8
-_MICROSECOND: Final = timedelta(microseconds=1)
+# What one statement of a batch carries.
+_STATEMENT_EVENTS: Final = 500
+_STATEMENT_BYTES: Final = 256 << 10
 _HEADS_CHECK: Final = "event_streams_head_check"
 
 
@@ -52,16 +54,16 @@ class PostgresEvents:
         for _ in range(_ATTEMPTS):
             taken: AlreadyExists | None = None
             try:
-                appended = self._one(drafts[0], expected) if len(drafts) == 1 else self._many(drafts, expected)
+                written = self._one(drafts[0], expected) if len(drafts) == 1 else self._many(drafts, expected)
             except AlreadyExists as error:
-                appended, taken = None, error
+                written, taken = None, error
             except InvalidInput as error:
                 # A stream that should be new was made after this statement began: the next one sees it.
                 if _HEADS_CHECK not in str(error):
                     raise
-                appended = None
-            if appended is not None:
-                return appended
+                written = None
+            if written is not None:
+                return written
             first, heads = self._why(drafts, expected)
             if first is not None:
                 return first
@@ -151,45 +153,11 @@ class PostgresEvents:
 
     def _many(self, drafts: list[Draft], expected: dict[str, int]) -> list[Appended] | None:
         counts, numbers = numbered(drafts)
-        keyed = any(draft.given for draft in drafts)
-        one_type, types = _once([draft.event_type for draft in drafts])
-        one_correlation, correlations = _once([draft.correlation_id for draft in drafts])
-        one_language, languages = _once([draft.language for draft in drafts])
-        several = len(counts) > 1
-        members = {stream: place for place, stream in enumerate(counts, 1)}
-        rows = self._database.fetch(
-            _APPEND_MANY[bool(expected), keyed],
-            total=len(drafts),
-            streams=list(counts),
-            counts=list(counts.values()),
-            expected=[expected.get(stream, -1) for stream in counts],
-            event_ids=[draft.event_id for draft in drafts],
-            given=[draft.given for draft in drafts] if keyed else [],
-            one_type=one_type,
-            types=types,
-            one_correlation=one_correlation,
-            correlations=correlations,
-            members=[members[draft.stream] for draft in drafts] if several else [],
-            numbers=numbers if several else [],
-            occurred=[draft.occurred_at for draft in drafts] if any(draft.occurred_at for draft in drafts) else [],
-            one_language=one_language,
-            languages=languages,
-            payloads=[draft.payload for draft in drafts],
-        )
+        rows = (self._database.run(list(_calls(drafts, expected, counts, numbers))))[0]
         if not rows:
             return None
         before = {stream: head - counts[stream] for stream, head, _, _ in rows}
-        position, time = rows[0][2] + 1, rows[0][3]
-        return [
-            Appended(
-                draft.event_id,
-                draft.stream,
-                before[draft.stream] + number,
-                position + place,
-                time + place * _MICROSECOND,
-            )
-            for place, (draft, number) in enumerate(zip(drafts, numbers, strict=True))
-        ]
+        return appended(drafts, numbers, before, Place(*rows[0][2:]))
 
     def _why(self, drafts: list[Draft], expected: dict[str, int]) -> tuple[list[Appended] | None, dict[str, int]]:
         """Return the first results of ids that are known, and the heads; make the clock of a tenant that has none."""
@@ -205,9 +173,65 @@ class PostgresEvents:
         return first_results(drafts, found), dict.fromkeys(expected, 0) | dict(heads)
 
 
-def _once(values: list[str]) -> tuple[str | None, list[str]]:
-    """Return what all values are, or all of them."""
-    return (values[0], []) if values.count(values[0]) == len(values) else (None, values)
+def _calls(drafts: list[Draft], expected: dict[str, int], counts: dict[str, int], numbers: list[int]) -> Iterator[Call]:
+    """Split a batch into statements of a bounded size, which say once what all its events share."""
+    total = len(drafts)
+    yield (
+        _TAKE[bool(expected)],
+        {
+            "total": total,
+            "streams": list(counts),
+            "counts": list(counts.values()),
+            "expected": [expected.get(stream, -1) for stream in counts],
+        },
+    )
+    ids, given, types, streams, correlations, occurred, languages, payloads = zip(*drafts, strict=True)
+    several = len(counts) > 1
+    shared = {"total": total, "type": types[0], "correlation": correlations[0], "language": languages[0]}
+    shared["stream"] = None if several else streams[0]
+    columns: dict[str, Sequence[Any]] = {"event_ids": ids, "payloads": payloads}
+    optional = {
+        "types": None if _alike(types) else types,
+        "correlations": None if _alike(correlations) else correlations,
+        "occurred": None if occurred.count(None) == total else occurred,
+        "languages": None if _alike(languages) else languages,
+    }
+    write = _QUERIES["write"].variant(
+        ids=False, several=several, **{column: values is not None for column, values in optional.items()}
+    )
+    columns |= {column: values for column, values in optional.items() if values is not None}
+    for first, last in _parts(payloads):
+        part = {column: values[first:last] for column, values in columns.items()}
+        where: dict[str, Any] = {**shared, "done": first}
+        if several:
+            places = {stream: place for place, stream in enumerate(dict.fromkeys(streams[first:last]), 1)}
+            where |= {"streams": list(places), "counts": [counts[stream] for stream in places]}
+            part |= {"members": [places[stream] for stream in streams[first:last]], "numbers": numbers[first:last]}
+        yield write, {**where, **part, "size": last - first}
+        if True in given[first:last]:
+            kept = [place for place in range(last - first) if given[first + place]]
+            named: dict[str, Any] = {
+                column: [part[column][place] for place in kept]
+                for column in ("event_ids", "members", "numbers")
+                if column in part
+            }
+            yield _REMEMBER[several], {**where, **named, "places": [place + 1 for place in kept]}
+
+
+def _parts(payloads: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Divide events so that no part has much more than fits into a statement."""
+    first, size = 0, 0
+    for place, payload in enumerate(payloads, 1):
+        size += len(payload)
+        if size >= _STATEMENT_BYTES or place - first == _STATEMENT_EVENTS:
+            yield first, place
+            first, size = place, 0
+    if first < len(payloads):
+        yield first, len(payloads)
+
+
+def _alike(values: Sequence[str]) -> bool:
+    return values.count(values[0]) == len(values)
 
 
 def _selected(selection: Selection, after: Place | None, limit: int) -> tuple[Query, dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,20 +37,33 @@ def nodes(
     connection: psycopg.Connection[Any], schema: str, tenant: str, call: tuple[Query, Mapping[str, Any]], mode: str
 ) -> list[Node]:
     """Run a statement under EXPLAIN as it is prepared by the library, and return the nodes of its plan."""
-    query, values = call
-    compiled = compile_query(query, {"schema": ident(schema), "extensions": ident("public")})
-    given = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-    given["tenant"] = tenant
-    types = ", ".join(kind for _, kind in compiled.parameters)
-    arguments = sql.SQL(", ").join(sql.Literal(given[name]) for name, _ in compiled.parameters)
+    return nodes_of_each(connection, schema, tenant, [call], mode)[0]
+
+
+def nodes_of_each(
+    connection: psycopg.Connection[Any],
+    schema: str,
+    tenant: str,
+    calls: Sequence[tuple[Query, Mapping[str, Any]]],
+    mode: str,
+) -> list[list[Node]]:
+    """Run statements under EXPLAIN in one transaction, which is taken back; return the nodes of each plan."""
+    plans = []
     with connection.transaction(force_rollback=True):
         connection.execute(sql.SQL("SET LOCAL plan_cache_mode = {}").format(sql.SQL(mode)))
-        connection.execute(f"PREPARE explained ({types}) AS {compiled.text}".encode())
-        explain = sql.SQL("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, FORMAT JSON) EXECUTE explained ({})")
-        row = connection.execute(explain.format(arguments)).fetchone()
-        connection.execute("DEALLOCATE explained")
-    assert row is not None
-    return list(_walk(row[0][0]["Plan"]))
+        for query, values in calls:
+            compiled = compile_query(query, {"schema": ident(schema), "extensions": ident("public")})
+            given = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+            given["tenant"] = tenant
+            types = ", ".join(kind for _, kind in compiled.parameters)
+            arguments = sql.SQL(", ").join(sql.Literal(given[name]) for name, _ in compiled.parameters)
+            connection.execute(f"PREPARE explained ({types}) AS {compiled.text}".encode())
+            explain = sql.SQL("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, FORMAT JSON) EXECUTE explained ({})")
+            row = connection.execute(explain.format(arguments)).fetchone()
+            connection.execute("DEALLOCATE explained")
+            assert row is not None
+            plans.append(list(_walk(row[0][0]["Plan"])))
+    return plans
 
 
 def counted(

@@ -18,7 +18,7 @@ from storagelib.credentials import Credentials
 from storagelib.identifiers import uuid7
 from tests.plugins.installation import Installation
 from tests.plugins.tenants import make_tenant
-from tests.storagelib.events.plans import MODES, counted, nodes, scans, sent_statements, touched
+from tests.storagelib.events.plans import MODES, counted, nodes, nodes_of_each, scans, sent_statements, touched
 
 ROWS = 100_000
 TENANT = "planned"
@@ -207,21 +207,30 @@ def test_appending_one_reads_the_clock_and_a_head(
 def test_appending_reads_one_row_a_stream(
     filled: Filled, monkeypatch: pytest.MonkeyPatch, name: str, mode: str
 ) -> None:
-    """An append looks at the clock and at the heads of its streams, and at no event."""
+    """An append looks at the clock and at the heads of its streams, each once a statement, and at no event."""
     with sent_statements(monkeypatch) as sent:
         WRITES[name](filled.store.for_tenant(TENANT).events, str(uuid7()))
-    assert len(sent) == 1
-    query, values = sent[0]
-    again: dict[str, Any] = {**values, "event_ids": [uuid7() for _ in range(100)]}
-    again["expected"] = [-1] * len(values["streams"])
-    plan = nodes(filled.connection, filled.schema, TENANT, (query, again), mode)
-    assert (
-        next(node for node in plan if node.get("Relation Name", "").startswith("event_log"))["Node Type"]
-        == "ModifyTable"
-    )
-    assert touched(plan, "event_log") == 0
-    assert touched(plan, "event_streams") <= 10
-    assert "Seq Scan" not in scans(plan, "event_streams")
+    taking, *writing = sent
+    query, values = taking
+    calls = [(query, {**values, "expected": [-1] * len(values["streams"])})]
+    fresh = [uuid7() for _ in range(100)]
+    calls += [(query, {**values, "event_ids": fresh}) for query, values in writing]
+    plans = nodes_of_each(filled.connection, filled.schema, TENANT, calls, mode)
+    tables = [
+        next(node["Relation Name"] for node in plan if node["Node Type"] == "ModifyTable" and "Relation Name" in node)
+        for plan in plans
+    ]
+    assert tables[0].startswith(("event_streams", "tenant_clock"))
+    assert [table[:9] for table in tables[1:]] == (["event_log", "event_ids"] if "expected" in name else ["event_log"])
+    for plan in plans:
+        assert touched(plan, "event_log") == 0
+        assert touched(plan, "event_ids") == 0
+        assert touched(plan, "event_streams") <= 10
+        assert touched(plan, "tenant_clock") <= 3
+        assert "Seq Scan" not in scans(plan, "event_streams")
+    for plan in plans[1:]:
+        # All events were behind the clock that the first statement moved.
+        assert plan[0]["Plans"][-1]["Actual Rows"] == 100
 
 
 def test_heads_and_places_are_found_by_their_keys(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:

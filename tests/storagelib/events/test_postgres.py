@@ -8,8 +8,9 @@ import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
 
 import psycopg
 import pytest
@@ -22,7 +23,7 @@ from storagelib.components.events import NewEvent
 from storagelib.components.hooks import RetentionPolicy
 from storagelib.config import PostgresConfig
 from storagelib.credentials import Credentials
-from storagelib.errors import Conflict, Unavailable
+from storagelib.errors import AlreadyExists, Conflict, Unavailable
 from storagelib.identifiers import uuid7
 from tests.plugins.installation import Installation
 from tests.plugins.tenants import make_tenant
@@ -200,3 +201,94 @@ async def test_the_first_writers_of_a_tenant_make_its_clock_once(place: Place) -
         seen = [event.position async for event in events.all()]
         assert seen == list(range(1, 19))
         assert await events.head("all") == 8
+
+
+def _mixed(count: int) -> list[NewEvent]:
+    """Events of three streams that differ in everything, every fifth with an id of its own."""
+    return [
+        NewEvent(
+            f"type{n % 4}",
+            {"n": n, "text": "x" * (n % 50)},
+            stream=f"s{n % 7 % 3}",
+            correlation_id=f"c{n % 11}",
+            occurred_at=datetime(2026, 1, 1, tzinfo=UTC) if n % 6 == 0 else None,
+            language="lua" if n % 9 == 0 else "python",
+            event_id=uuid7() if n % 5 == 0 else None,
+        )
+        for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize("pipeline", ["auto", "off"])
+def test_a_batch_of_several_statements_is_one_append(
+    place: Place, monkeypatch: pytest.MonkeyPatch, pipeline: Literal["auto", "off"]
+) -> None:
+    """Whatever statement an event went with, it is where the batch says, as in a store that has no statements."""
+    news = _mixed(1_700)
+    assert place.config.postgres is not None
+    config = replace(place.config, postgres=replace(place.config.postgres, pipeline=pipeline))
+    with Store.open(config) as store, Store.open(StoreConfig.in_memory()) as model:
+        log, like = store.for_tenant(place.tenant).events, model.for_tenant("model").events
+        for each in (log, like):
+            each.append("before", stream="s1")
+        with sent_statements(monkeypatch) as sent:
+            made = log.append_many(news, expected_versions={"s1": 1, "s2": 0})
+        assert [query.name for query, _ in sent].count("events.write") >= 6
+        wanted = like.append_many(news, expected_versions={"s1": 1, "s2": 0})
+        assert [(m.stream, m.sequence, m.position) for m in made] == [
+            (w.stream, w.sequence, w.position) for w in wanted
+        ]
+        first = made[0].recorded_at
+        assert [m.recorded_at - first for m in made] == [timedelta(microseconds=n) for n in range(len(news))]
+        kept = list(log.all())[1:]
+        assert [(e.event_id, e.stream, e.sequence, e.position, e.recorded_at) for e in kept] == [
+            (m.event_id, m.stream, m.sequence, m.position, m.recorded_at) for m in made
+        ]
+        assert [(e.event_type, e.correlation_id, e.language, e.payload) for e in kept] == [
+            (new.event_type, new.correlation_id, new.language, new.payload) for new in news
+        ]
+        assert [e.occurred_at for e in kept] == [
+            new.occurred_at or m.recorded_at for new, m in zip(news, made, strict=True)
+        ]
+        assert [log.head(f"s{n}") for n in range(3)] == [like.head(f"s{n}") for n in range(3)]
+        # Each given id is known with the place of its event.
+        for m in made[::5]:
+            assert log.append("t", stream=m.stream, event_id=m.event_id) == m
+
+
+def test_a_batch_whose_last_statement_fails_leaves_nothing(place: Place) -> None:
+    """Not an event, an id, a head or a tick of the clock."""
+    log, taken = place.events, uuid7()
+    log.append("t", stream="elsewhere", event_id=taken)
+    end, fresh = log.end(), uuid7()
+    news = [NewEvent("t", n, stream="s") for n in range(1_200)]
+    with pytest.raises(AlreadyExists):
+        log.append_many([NewEvent("t", stream="s", event_id=fresh), *news, NewEvent("t", stream="s", event_id=taken)])
+    assert (log.end(), log.head("s"), len(list(log.all()))) == (end, 0, 1)
+    assert log.append("t", stream="s", event_id=fresh).sequence == 1
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_batch_that_is_not_as_expected_writes_in_none_of_its_statements(
+    place: Place, monkeypatch: pytest.MonkeyPatch, *, begun: bool
+) -> None:
+    """The statements behind the one that takes the places find the clock where it was; without a clock too."""
+    log = place.events
+    if begun:
+        log.append("t", stream="s")
+    news = [NewEvent("t", n, stream="s", event_id=uuid7()) for n in range(1_200)]
+    with sent_statements(monkeypatch) as sent, pytest.raises(Conflict, match=f"is at {int(begun)}, expected was 7"):
+        log.append_many(news, expected_versions={"s": 7})
+    assert [query.name for query, _ in sent].count("events.write") >= 6
+    assert (log.end(), log.head("s"), len(list(log.all()))) == (int(begun), int(begun), int(begun))
+    assert len(log.append_many(news, expected_versions={"s": int(begun)})) == 1_200
+
+
+def test_large_payloads_go_in_more_statements(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A statement carries few of them, so that neither side holds the whole batch in another form."""
+    with sent_statements(monkeypatch) as sent:
+        made = place.events.append_many([NewEvent("t", "x" * 100_000, stream="s") for _ in range(10)])
+    sizes = [len(values["payloads"]) for _, values in sent if "payloads" in values]
+    assert sizes == [3, 3, 3, 1]
+    assert [event.payload for event in place.events.all()] == ["x" * 100_000] * 10
+    assert [m.sequence for m in made] == list(range(1, 11))
