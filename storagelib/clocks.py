@@ -50,4 +50,4 @@ def from_microseconds(count: int) -> datetime:
         return FOREVER
     if count == _LONG_AGO_MICROSECONDS:
         return LONG_AGO
-    return _EPOCH + timedelta(microseconds=count)
+    return _EPOCH + timedelta(0, 0, count)

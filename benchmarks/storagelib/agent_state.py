@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import random
 import statistics
 import time
@@ -23,6 +24,8 @@ from storagelib.integrations.langgraph import AsyncStorageSaver
 
 _BARE = "CREATE TABLE public.state_bare (tenant_id text, agent_id text, state jsonb, PRIMARY KEY (tenant_id, agent_id))"
 _GET = "SELECT state FROM public.state_bare WHERE tenant_id = %s AND agent_id = %s"
+_SQLITE_GET = """SELECT agent_id, agent_type, data_version, schema_version, session_id, phase, checksum, created_at, updated_at,
+    state_data FROM agent_states WHERE tenant_id = ? AND agent_id = ?"""
 _STATE = {"plan": ["read", "think", "write"], "notes": "x" * 400, "step": 3, "scores": [0.5] * 20}
 _PEER = "bare prepared statement, no row-level security"
 _SAVER = "langgraph AsyncPostgresSaver"
@@ -62,6 +65,7 @@ def measure(ground: Ground) -> list[Result]:
         connection.execute("INSERT INTO public.state_bare VALUES ('acme', 'a', %s)", (psycopg.types.json.Json(_STATE),))
     results = [_blocking(ground, mode) for mode in ("role", "sealed")]
     results += [asyncio.run(_awaited(ground, mode)) for mode in ("role", "sealed")]
+    results.append(_sqlite(ground))
     for mode in ("role", "sealed"):
         results += asyncio.run(_conversation(ground, mode))
     return results
@@ -90,6 +94,22 @@ async def _awaited(ground: Ground, mode: str) -> Result:
 
         pair = await latency_async(lambda: states.load("a"), peer)
     return compared(f"agent_state load, PostgreSQL, {mode} mode, async", pair, _PEER, at_most=1.3)
+
+
+def _sqlite(ground: Ground) -> Result:
+    """Compare with sqlite3 on a table that has our columns, keys, indexes and checks, and our row."""
+    with ground.sqlite("states") as store:
+        states = store.for_tenant("acme").agent_state
+        states.save("a", _STATE, agent_type="bench")
+        raw = ground.raw_sqlite("states", "agent_states", rows=True)
+
+        def peer() -> Any:
+            *head, text = raw.execute(_SQLITE_GET, ("acme", "a")).fetchone()
+            return *head, json.loads(text)
+
+        pair = latency(lambda: states.load("a"), peer, calls=5000)
+        raw.close()
+    return compared("agent_state load, SQLite", pair, "raw sqlite3", at_most=1.5)
 
 
 @dataclass(slots=True)

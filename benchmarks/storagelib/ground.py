@@ -69,8 +69,11 @@ class Ground:
         """Open a store on a file of its own, with the settings of the raw peer."""
         return Store.open(StoreConfig.on_sqlite(self.folder / f"{name}.db", durability="normal"))
 
-    def raw_sqlite(self, name: str, *tables: str) -> sqlite3.Connection:
-        """Open a peer's own file, with the tables of the store that ``sqlite`` opened: same keys, indexes and checks."""
+    def raw_sqlite(self, name: str, *tables: str, rows: bool = False) -> sqlite3.Connection:
+        """Open a peer's own file, with the tables of the store that ``sqlite`` opened: same keys, indexes and checks.
+
+        ``rows`` brings what is in them, too.
+        """
         marks = ", ".join("?" for _ in tables)
         made = f"SELECT sql FROM sqlite_master WHERE tbl_name IN ({marks}) AND sql IS NOT NULL ORDER BY type DESC"
         with closing(sqlite3.connect(self.folder / f"{name}.db")) as ours:
@@ -82,6 +85,11 @@ class Ground:
             *(text for (text,) in statements),
         ):
             raw.execute(statement)
+        if rows:
+            raw.execute("ATTACH DATABASE ? AS ours", (str(self.folder / f"{name}.db"),))
+            for table in tables:
+                raw.execute(f"INSERT INTO main.{table} SELECT * FROM ours.{table}")
+            raw.execute("DETACH DATABASE ours")
         return raw
 
 

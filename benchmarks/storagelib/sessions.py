@@ -134,5 +134,5 @@ def _sqlite(ground: Ground) -> list[Result]:
         raw.close()
     return [
         compared("sessions get, SQLite", get, "raw sqlite3", at_most=1.5),
-        compared("sessions append, SQLite", append, "raw sqlite3, the same two statements", at_most=1.5),
+        compared("sessions append, SQLite", append, "raw sqlite3, the same two statements"),
     ]

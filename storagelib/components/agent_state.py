@@ -16,8 +16,9 @@ import hashlib
 import json
 import marshal
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final
 
 from storagelib import compression, documents
@@ -41,6 +42,7 @@ __all__ = [
     "checksum_of",
     "delta_of",
     "kept_past",
+    "make_version",
     "pack",
     "past_of",
     "rebuilt",
@@ -292,22 +294,13 @@ def past_of(checksum: str, version: int, old: Json, old_text: str, new: Json) ->
 
 
 _RECORD: Final = maker(AgentRecord)
+make_version: Final = maker(AgentVersion)
+_VALUES: Final = attrgetter(*(field.name for field in fields(AgentVersion)))
 
 
 def record_of(version: AgentVersion, state: Mapping[str, Json]) -> AgentRecord:
     """Return a version together with its state."""
-    return _RECORD(
-        version.agent_id,
-        version.agent_type,
-        version.version,
-        version.schema_version,
-        version.session_id,
-        version.phase,
-        version.checksum,
-        version.created_at,
-        version.updated_at,
-        state,
-    )
+    return _RECORD(*_VALUES(version), state)
 
 
 def snapshot_from(version: int) -> int:

@@ -14,6 +14,7 @@ from storagelib.components.agent_state import (
     SaveResult,
     Step,
     kept_past,
+    make_version,
     snapshot_from,
     transition_allowed,
 )
@@ -258,7 +259,7 @@ class MemoryAgentState(MemoryAgentThreads):
 
 
 def _latest(row: Row) -> AgentVersion:
-    return AgentVersion(
+    return make_version(
         row["agent_id"],
         row["agent_type"],
         row["data_version"],
@@ -272,7 +273,7 @@ def _latest(row: Row) -> AgentVersion:
 
 
 def _older(agent_id: str, row: Row, current: Row) -> AgentVersion:
-    return AgentVersion(
+    return make_version(
         agent_id,
         row["agent_type"],
         row["version"],

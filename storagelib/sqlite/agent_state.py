@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from sqlite3 import Connection
 from typing import Any, Final
@@ -17,6 +17,7 @@ from storagelib.components.agent_state import (
     SaveResult,
     Step,
     kept_past,
+    make_version,
     snapshot_from,
     transition_allowed,
 )
@@ -146,7 +147,7 @@ class SqliteAgentState(SqliteAgentThreads):
     def current(self, database: Connection, agent_id: str) -> tuple[AgentVersion, str] | None:
         """Return the latest version and its state as JSON text."""
         row = database.execute(_CURRENT, (self.tenant_id, agent_id)).fetchone()
-        return None if row is None else (_version(row[:-1]), row[-1])
+        return None if row is None else (_version(row), row[-1])
 
     @reads_together
     def steps(self, database: Connection, agent_id: str, version: int) -> list[Step]:
@@ -297,7 +298,6 @@ class SqliteAgentState(SqliteAgentThreads):
         return steps
 
 
-def _version(row: Iterable[Any]) -> AgentVersion:
-    agent_id, agent_type, version, schema_version, session_id, phase, checksum, created_at, updated_at = row
-    times = from_microseconds(created_at), from_microseconds(updated_at)
-    return AgentVersion(agent_id, agent_type, version, schema_version, session_id, phase, checksum, *times)
+def _version(row: Sequence[Any]) -> AgentVersion:
+    created_at, updated_at = row[7:9]
+    return make_version(*row[:7], from_microseconds(created_at), from_microseconds(updated_at))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from storage_sql.queries import load
 from storagelib import documents
@@ -17,6 +16,7 @@ from storagelib.components.agent_state import (
     NewState,
     SaveResult,
     Step,
+    make_version,
     snapshot_from,
 )
 from storagelib.errors import Conflict
@@ -59,7 +59,7 @@ class AsyncPostgresAgentState(AsyncPostgresAgentThreads):
     async def current(self, agent_id: str) -> tuple[AgentVersion, str] | None:
         """Return the latest version and its state as JSON text."""
         rows = await self._database.fetch(_CURRENT, agent_id=agent_id)
-        return (_version(rows[0][:-1]), rows[0][-1]) if rows else None
+        return (make_version(*rows[0][:-1]), rows[0][-1]) if rows else None
 
     async def steps(self, agent_id: str, version: int) -> list[Step]:
         """Return the steps from a version to the next one that is kept in full."""
@@ -68,7 +68,7 @@ class AsyncPostgresAgentState(AsyncPostgresAgentThreads):
         )
         steps: list[Step] = []
         for *row, content, is_delta, _ in rows:
-            steps.append(Step(_version(row), content, is_delta))
+            steps.append(Step(make_version(*row), content, is_delta))
             if steps[-1].version.version != version + len(steps) - 1:
                 return []
             if not is_delta:
@@ -79,7 +79,7 @@ class AsyncPostgresAgentState(AsyncPostgresAgentThreads):
         """Return up to ``limit`` kept versions below ``before``, newest first."""
         bound = INTEGER_MAX if before is None else before
         rows = await self._database.fetch(_QUERIES["versions"], agent_id=agent_id, before=bound, most=limit)
-        return [_version(row) for row in rows]
+        return [make_version(*row) for row in rows]
 
     async def agents(
         self,
@@ -106,7 +106,7 @@ class AsyncPostgresAgentState(AsyncPostgresAgentThreads):
             after=after or "",
             most=limit,
         )
-        return [_version(row) for row in rows]
+        return [make_version(*row) for row in rows]
 
     async def add_checkpoint(self, new: NewCheckpoint) -> bool | None:
         """Keep a checkpoint; None when the version is not there with this checksum, False when the label is taken."""
@@ -193,7 +193,3 @@ class AsyncPostgresAgentState(AsyncPostgresAgentThreads):
     async def transitions(self, agent_type: str) -> list[tuple[str, str]]:
         """Return the declared transitions of a type, in order of their code points."""
         return [(old, new) for old, new in await self._database.fetch(_QUERIES["transitions"], agent_type=agent_type)]
-
-
-def _version(row: Iterable[Any]) -> AgentVersion:
-    return AgentVersion(*row)

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from storage_sql.queries import load
 from storagelib import documents
@@ -18,6 +17,7 @@ from storagelib.components.agent_state import (
     NewState,
     SaveResult,
     Step,
+    make_version,
     snapshot_from,
 )
 from storagelib.errors import Conflict
@@ -60,14 +60,14 @@ class PostgresAgentState(PostgresAgentThreads):
     def current(self, agent_id: str) -> tuple[AgentVersion, str] | None:
         """Return the latest version and its state as JSON text."""
         rows = self._database.fetch(_CURRENT, agent_id=agent_id)
-        return (_version(rows[0][:-1]), rows[0][-1]) if rows else None
+        return (make_version(*rows[0][:-1]), rows[0][-1]) if rows else None
 
     def steps(self, agent_id: str, version: int) -> list[Step]:
         """Return the steps from a version to the next one that is kept in full."""
         rows = self._database.fetch(_QUERIES["steps"], agent_id=agent_id, version=version, last=snapshot_from(version))
         steps: list[Step] = []
         for *row, content, is_delta, _ in rows:
-            steps.append(Step(_version(row), content, is_delta))
+            steps.append(Step(make_version(*row), content, is_delta))
             if steps[-1].version.version != version + len(steps) - 1:
                 return []
             if not is_delta:
@@ -78,7 +78,7 @@ class PostgresAgentState(PostgresAgentThreads):
         """Return up to ``limit`` kept versions below ``before``, newest first."""
         bound = INTEGER_MAX if before is None else before
         rows = self._database.fetch(_QUERIES["versions"], agent_id=agent_id, before=bound, most=limit)
-        return [_version(row) for row in rows]
+        return [make_version(*row) for row in rows]
 
     def agents(
         self,
@@ -105,7 +105,7 @@ class PostgresAgentState(PostgresAgentThreads):
             after=after or "",
             most=limit,
         )
-        return [_version(row) for row in rows]
+        return [make_version(*row) for row in rows]
 
     def add_checkpoint(self, new: NewCheckpoint) -> bool | None:
         """Keep a checkpoint; None when the version is not there with this checksum, False when the label is taken."""
@@ -190,7 +190,3 @@ class PostgresAgentState(PostgresAgentThreads):
     def transitions(self, agent_type: str) -> list[tuple[str, str]]:
         """Return the declared transitions of a type, in order of their code points."""
         return [(old, new) for old, new in self._database.fetch(_QUERIES["transitions"], agent_type=agent_type)]
-
-
-def _version(row: Iterable[Any]) -> AgentVersion:
-    return AgentVersion(*row)
