@@ -86,7 +86,7 @@ def test_interrupted_it_leaves_nothing(name: str) -> None:
     while "Database" not in child.stdout.readline():
         assert child.poll() is None
     child.send_signal(signal.SIGTERM)
-    _, err = child.communicate(timeout=60)
+    _, err = child.communicate(timeout=200)
     assert child.returncode == 130
     assert "Traceback" not in err
     assert is_gone(name)

@@ -16,8 +16,8 @@ from tests.plugins.controlplane import Cluster
 
 COMMAND = [sys.executable, "-c", "from storage_operator.cli.main import run; run()", "operator", "run"]
 LEASE = {
-    "LLMSPELL_OPERATOR_LEASE_DURATION_SECONDS": "4",
-    "LLMSPELL_OPERATOR_LEASE_RENEW_DEADLINE_SECONDS": "2.5",
+    "LLMSPELL_OPERATOR_LEASE_DURATION_SECONDS": "6",
+    "LLMSPELL_OPERATOR_LEASE_RENEW_DEADLINE_SECONDS": "4",
     "LLMSPELL_OPERATOR_LEASE_RETRY_PERIOD_SECONDS": "0.4",
 }
 Start = Callable[..., subprocess.Popen[str]]
@@ -33,7 +33,7 @@ class Log:
         """Return what was written so far."""
         return self.path.read_text().splitlines()
 
-    def wait_for(self, text: str, timeout: float = 30.0, times: int = 1) -> None:
+    def wait_for(self, text: str, timeout: float = 60.0, times: int = 1) -> None:
         """Wait until so many lines hold the text."""
         deadline = time.monotonic() + timeout
         while sum(text in line for line in self.lines()) < times:
@@ -79,7 +79,7 @@ def test_sigterm_ends_cleanly_and_gives_the_lease_back(
     process = start()
     log.wait_for("watching")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(15) == 0
+    assert process.wait(60) == 0
     messages = [json.loads(line)["message"] for line in log.lines()]
     assert any(message.startswith("stopping") for message in messages)
     lease = installed_crds.get("lease", "llmspell-storage-operator", "-n", fresh_namespace)
@@ -92,11 +92,11 @@ def test_a_hanging_api_server_ends_the_leader_within_its_deadline(
 ) -> None:
     """The process is gone before the Lease can be anybody else's, with exit code 3 and one line that says why."""
     assert installed_crds.plane is not None
-    process = start("--log-format", "text")
+    process = start("--log-format", "text", LLMSPELL_OPERATOR_LEASE_DURATION_SECONDS="20")
     log.wait_for("watching")
     installed_crds.plane.kill("kube-apiserver", signal.SIGSTOP)
     try:
-        code = process.wait(4)
+        code = process.wait(20)
     finally:
         installed_crds.plane.kill("kube-apiserver", signal.SIGCONT)
     assert code == 3
@@ -113,13 +113,14 @@ def test_a_standby_leads_after_the_leader_was_killed(start: Start, log: Log) -> 
     third = start("--identity", "third")
     log.wait_for("is held by first", times=2)
     third.send_signal(signal.SIGTERM)
-    assert third.wait(5) == 0
+    assert third.wait(60) == 0
     leader.kill()
     started = time.monotonic()
-    log.wait_for("held as second", timeout=10)
-    assert time.monotonic() - started > 2.0
+    log.wait_for("held as second")
+    # What the lease lasts beyond the moment at which a leader that does not renew it ends by itself.
+    assert time.monotonic() - started >= 2.0
     standby.send_signal(signal.SIGTERM)
-    assert standby.wait(15) == 0
+    assert standby.wait(60) == 0
 
 
 @pytest.mark.parametrize(

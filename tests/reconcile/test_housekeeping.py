@@ -101,13 +101,13 @@ async def test_the_watchdog_ends_who_breaks_a_limit(stage: Stage, name: str, sta
     running = asyncio.create_task(_run(session, statements))
     with psycopg.connect(stage.dsn(neighbour), autocommit=True) as other:
         ended: list[str] = []
-        for _ in range(100):
+        for _ in range(600):
             ended += [each.limit for each in await end_offenders(stage.tended, grace_seconds=0.2)]
             if ended:
                 break
             await asyncio.sleep(0.1)
         assert ended == [limit]
-        await asyncio.wait([running], timeout=10)
+        await asyncio.wait_for(running, 60)
         assert other.execute("SELECT 1").fetchone() == (1,)
     await session.close()
 
@@ -198,7 +198,7 @@ async def test_neither_a_stuck_nor_a_broken_cluster_keeps_the_others_from_being_
 
     async def look_after(_self: Housekeeper, tended: Tended) -> None:
         looked[tended.key.name] += 1
-        if looked["main"] >= 3:
+        if looked["main"] >= 3 and looked["broken"] >= 2:
             enough.set()
         if tended is stuck:
             await asyncio.Event().wait()
@@ -207,11 +207,10 @@ async def test_neither_a_stuck_nor_a_broken_cluster_keeps_the_others_from_being_
 
     monkeypatch.setattr(Housekeeper, "look_after", look_after)
     running = asyncio.create_task(Housekeeper(stage.reconciler.context).run())
-    await asyncio.wait_for(enough.wait(), 5)
+    await asyncio.wait_for(enough.wait(), 60)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert looked["stuck"] == 1
-    assert looked["broken"] >= 2
 
 
 async def test_a_lock_does_not_put_off_the_measurement_for_an_interval(installation: Installation) -> None:
