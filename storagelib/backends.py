@@ -15,18 +15,17 @@ True
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from storage_sql.stores import STORES_BY_NAME
+from storagelib.config import BUILT_IN, StoreConfig, nearest
 from storagelib.errors import InvalidInput
 
-__all__ = ["BUILT_IN", "Factory", "class_of", "register", "registered"]
+__all__ = ["Factory", "check_backends", "class_of", "register", "registered"]
 
 Factory = Callable[[str, Mapping[str, object]], Any]
 """Makes one tenant's backend of one store."""
-BUILT_IN: Final = ("memory", "sqlite", "postgres")
-
 _REGISTERED: Final[dict[tuple[str, str], Factory]] = {}
 
 
@@ -40,6 +39,27 @@ def register(store: str, name: str, factory: Factory) -> None:
     if faults:
         raise InvalidInput("the backend cannot be registered", faults)
     _REGISTERED[store, name] = factory
+
+
+def check_backends(config: StoreConfig) -> None:
+    """Raise ``InvalidInput`` with every name in a configuration that nothing was registered under, and the nearest there is.
+
+    A backend of all stores may keep some of them only: the others are told when they are used.
+    """
+    faults = []
+    if config.backend not in BUILT_IN and all(config.backend != name for _, name in _REGISTERED):
+        faults.append(_unknown("backend", config.backend, {name for _, name in _REGISTERED}))
+    for store, component in config.components.items():
+        name = component.backend
+        if name is not None and name not in BUILT_IN and (store, name) not in _REGISTERED:
+            known = {known for kept, known in _REGISTERED if kept == store}
+            faults.append(_unknown(f"components.{store}.backend", name, known))
+    if faults:
+        raise InvalidInput("the configuration is wrong", faults)
+
+
+def _unknown(key: str, name: str, known: Iterable[str]) -> str:
+    return f"{key}: no backend {name!r} is registered{nearest(name, [*BUILT_IN, *sorted(known)])}"
 
 
 def registered(store: str, name: str) -> Factory:

@@ -8,12 +8,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from storage_sql.stores import STORES_BY_NAME
-from storagelib.backends import BUILT_IN, class_of, registered
+from storagelib.backends import check_backends, class_of, registered
 from storagelib.blocking import AsyncBlocking
 from storagelib.clocks import Clock, system_clock
 from storagelib.components.api_keys import Presented, VerifiedKey, granted, presented
 from storagelib.components.snapshots import SNAPSHOT_BYTES_MAX, ByteSink, ByteSource, Snapshot
-from storagelib.config import PostgresConfig, StoreConfig
+from storagelib.config import BUILT_IN, PostgresConfig, StoreConfig
 from storagelib.errors import InvalidInput, Unavailable
 from storagelib.limits import INTEGER_MAX, check_integer, check_tenant_id, check_text
 
@@ -70,6 +70,7 @@ class AsyncStore:
         would not keep tenants apart) or ``MigrationError``, and leaves nothing open.
         """
         store = cls(StoreConfig.load() if config is None else config, provider=provider, clock=clock)
+        check_backends(store.config)
         try:
             for name in sorted({store.config.backend_of(each) for each in STORES_BY_NAME}):
                 engine = await store._engine(name)
