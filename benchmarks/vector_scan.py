@@ -52,8 +52,9 @@ def scans(folder: Path, rows: int, dimension: int, *, command: str) -> list[Resu
 
     def measure(name: str, ours: Callable[[Floats], object], peer_name: str, peer: Callable[[Floats], object]) -> None:
         mine, theirs = itertools.cycle(queries), itertools.cycle(queries)
-        calls = max(3, min(50, 200_000 // rows))
-        pair = latency(lambda: ours(next(mine)), lambda: peer(next(theirs)), calls=calls)
+        # In turns call by call: what else the machine does changes faster than a run of many calls takes.
+        runs = max(9, min(101, 500_000 // rows))
+        pair = latency(lambda: ours(next(mine)), lambda: peer(next(theirs)), calls=1, runs=runs)
         name = f"vectors search, SQLite, {rows:,} × {dimension}, {name}"
         results.append(
             figure(
