@@ -43,6 +43,7 @@ from storagelib.components.graph import (
     embedding_bytes,
     embedding_hash,
     entity,
+    make_reached,
     relationship,
 )
 from storagelib.components.graph_inputs import (
@@ -266,8 +267,8 @@ class AsyncGraphView:
         paths: dict[UUID, tuple[Relationship, ...]] = {subject: ()}
         reached = []
         for level, near, found, over in rows[:most]:
-            paths[found.entity_id] = (*paths[near], over)
-            reached.append(Reached(found, level, paths[found.entity_id]))
+            path = paths[found.entity_id] = (*paths[near], over)
+            reached.append(make_reached(found, level, path))
         return Traversal(origin, tuple(reached), len(rows) <= most)
 
     async def get_related(

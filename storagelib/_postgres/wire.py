@@ -22,7 +22,7 @@ from storagelib.clocks import FOREVER, LONG_AGO
 if TYPE_CHECKING:
     from psycopg.abc import Buffer
 
-__all__ = ["OIDS", "Encoder", "encoder", "register_loaders"]
+__all__ = ["OIDS", "Encoder", "encoder", "register_loaders", "time_of"]
 
 Encoder = Callable[[Any], "Buffer"]
 """Writes a value that is not None."""
@@ -145,23 +145,25 @@ def _vectors(values: Any, oid: int) -> Buffer:
     return written.data
 
 
+def time_of(data: Buffer) -> datetime:
+    """Read the eight bytes of a timestamptz as a time in UTC, infinities included."""
+    (count,) = _INT8.unpack(data)
+    try:
+        # By position, and without looking for infinities first: pages have many of these.
+        return _EPOCH + timedelta(0, 0, count)
+    except OverflowError:
+        if count == _INFINITY:
+            return FOREVER
+        if count == -_INFINITY - 1:
+            return LONG_AGO
+        raise
+
+
 class _Moment(Loader):
-    """Reads timestamptz as a time in UTC, infinities included."""
+    """Reads timestamptz."""
 
     format = Format.BINARY
-
-    def load(self, data: Buffer) -> datetime:
-        """Return the moment."""
-        (count,) = _INT8.unpack(data)
-        try:
-            # By position, and without looking for infinities first: pages have many of these.
-            return _EPOCH + timedelta(0, 0, count)
-        except OverflowError:
-            if count == _INFINITY:
-                return FOREVER
-            if count == -_INFINITY - 1:
-                return LONG_AGO
-            raise
+    load = staticmethod(time_of)
 
 
 class _JsonText(Loader):

@@ -23,6 +23,7 @@ from storagelib.documents import Json
 from storagelib.errors import InvalidInput
 from storagelib.filters import Filter
 from storagelib.limits import DIMENSION_MAX, INTEGER_MAX, NAME_MAX
+from storagelib.records import maker
 
 __all__ = [
     "CURRENT",
@@ -63,6 +64,9 @@ __all__ = [
     "embedding_hash",
     "entity",
     "erased_hash",
+    "make_entity",
+    "make_reached",
+    "make_relationship",
     "prefix_end",
     "relationship",
     "revised",
@@ -426,6 +430,10 @@ class Difference(Generic[Subject]):
     after: Subject | None
 
 
+make_entity: Final = maker(Entity)
+make_relationship: Final = maker(Relationship)
+make_reached: Final = maker(Reached)
+
 RANKS: Final[tuple[tuple[Literal["closed", "opened", "erased"], Kind], ...]] = (
     ("closed", "relationship"),
     ("closed", "entity"),
@@ -451,7 +459,7 @@ def arm_start(after: ChangePosition, rank: int) -> ChangePosition:
 def entity(row: tuple[Any, ...]) -> Entity:
     """Make an entity of a row: id, type, name, properties, valid range, tx_from, tx_to, transaction times, embedding."""
     subject, kind, name, properties, valid_from, valid_to, tx_from, tx_to, recorded, superseded, embedding = row
-    return Entity(
+    return make_entity(
         subject,
         kind,
         name,
@@ -469,7 +477,7 @@ def entity(row: tuple[Any, ...]) -> Entity:
 def relationship(row: tuple[Any, ...]) -> Relationship:
     """Make a relationship of a row: id, ends, type, properties, valid range, tx_from, tx_to, transaction times."""
     subject, near, far, kind, properties, valid_from, valid_to, tx_from, tx_to, recorded, superseded = row
-    return Relationship(
+    return make_relationship(
         subject,
         near,
         far,

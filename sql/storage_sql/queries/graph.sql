@@ -195,7 +195,54 @@ SELECT gone.erased FROM {{ schema }}.erase_entity_as(:subject, :reason, :actor) 
 -- Reading. A version is visible at a moment of valid time (now is the later of the present and the last tick, so that
 -- what was just written is seen) and by what is believed: currently, by a counter (`counted`), or by a time (`timed`).
 
--- By one id after the other: for a list of unknown ids the planner may take an index that begins with the type.
+-- One by its id. Nearly every version is valid from some past on and until further notice: only for others it matters
+-- whether the tenant's clock is ahead of the server's, and only for them it is read.
+-- name: entity
+-- in: subject uuid, valid timestamptz, tx bigint, at timestamptz
+{% if not dated %}
+WITH moment AS MATERIALIZED (
+    SELECT greatest(statement_timestamp(), max(c.at)) AS at FROM {{ schema }}.tenant_clock AS c WHERE c.tenant_id = :tenant
+)
+{% endif %}
+SELECT v.entity_id, v.entity_type, v.name, nullif(v.properties, '{}')::text, timestamptz_send(v.valid_time_start),
+       timestamptz_send(nullif(v.valid_time_end, 'infinity')), v.tx_from, timestamptz_send(v.transaction_time_start),
+       nullif(v.tx_to, 9223372036854775807), timestamptz_send(nullif(v.transaction_time_end, 'infinity')), v.embedding_hash
+  FROM {{ schema }}.entities AS v
+ WHERE v.tenant_id = :tenant AND v.entity_id = :subject
+   AND {% if counted %}v.tx_from <= :tx AND v.tx_to > :tx
+       {% elif timed %}v.transaction_time_start <= :at AND v.transaction_time_end > :at
+       {% else %}v.tx_to = 9223372036854775807{% endif %}
+   AND {% if dated %}v.valid_time_start <= :valid AND v.valid_time_end > :valid
+       {% else %}CASE WHEN v.valid_time_start <= statement_timestamp() AND v.valid_time_end = 'infinity' THEN true
+            ELSE v.valid_time_start <= (SELECT moment.at FROM moment)
+                 AND v.valid_time_end > (SELECT moment.at FROM moment) END{% endif %}
+ LIMIT 1
+
+-- name: relationship
+-- in: subject uuid, valid timestamptz, tx bigint, at timestamptz
+{% if not dated %}
+WITH moment AS MATERIALIZED (
+    SELECT greatest(statement_timestamp(), max(c.at)) AS at FROM {{ schema }}.tenant_clock AS c WHERE c.tenant_id = :tenant
+)
+{% endif %}
+SELECT v.from_entity, v.to_entity, v.relationship_id, v.relationship_type, nullif(v.properties, '{}')::text,
+       timestamptz_send(v.valid_time_start), timestamptz_send(nullif(v.valid_time_end, 'infinity')), v.tx_from,
+       timestamptz_send(v.transaction_time_start), nullif(v.tx_to, 9223372036854775807),
+       timestamptz_send(nullif(v.transaction_time_end, 'infinity'))
+  FROM {{ schema }}.relationships AS v
+ WHERE v.tenant_id = :tenant AND v.relationship_id = :subject
+   AND {% if counted %}v.tx_from <= :tx AND v.tx_to > :tx
+       {% elif timed %}v.transaction_time_start <= :at AND v.transaction_time_end > :at
+       {% else %}v.tx_to = 9223372036854775807{% endif %}
+   AND {% if dated %}v.valid_time_start <= :valid AND v.valid_time_end > :valid
+       {% else %}CASE WHEN v.valid_time_start <= statement_timestamp() AND v.valid_time_end = 'infinity' THEN true
+            ELSE v.valid_time_start <= (SELECT moment.at FROM moment)
+                 AND v.valid_time_end > (SELECT moment.at FROM moment) END{% endif %}
+ LIMIT 1
+
+-- By one id after the other: for a list of unknown ids the planner may take an index that begins with the type. An array
+-- is given as a subquery wherever it is unnested: whoever knows its length finds the plan for any length dearer, and the
+-- statement is planned anew with each call, which takes longer than carrying it out.
 -- name: entities
 -- in: ids uuid[], valid timestamptz, tx bigint, at timestamptz
 WITH moment AS MATERIALIZED (
@@ -204,7 +251,7 @@ WITH moment AS MATERIALIZED (
 )
 SELECT v.entity_id, v.entity_type, v.name, v.properties, v.valid_time_start, v.valid_time_end, v.tx_from, v.tx_to,
        v.transaction_time_start, v.transaction_time_end, v.embedding_hash
-  FROM unnest(:ids) AS a (id)
+  FROM unnest((SELECT :ids)) AS a (id)
  CROSS JOIN LATERAL (
     SELECT v.* FROM {{ schema }}.entities AS v
      WHERE v.tenant_id = :tenant AND v.entity_id = a.id
@@ -224,7 +271,7 @@ WITH moment AS MATERIALIZED (
 )
 SELECT v.relationship_id, v.from_entity, v.to_entity, v.relationship_type, v.properties, v.valid_time_start,
        v.valid_time_end, v.tx_from, v.tx_to, v.transaction_time_start, v.transaction_time_end
-  FROM unnest(:ids) AS a (id)
+  FROM unnest((SELECT :ids)) AS a (id)
  CROSS JOIN LATERAL (
     SELECT v.* FROM {{ schema }}.relationships AS v
      WHERE v.tenant_id = :tenant AND v.relationship_id = a.id
@@ -305,7 +352,7 @@ SELECT r.relationship_id, r.from_entity, r.to_entity, r.relationship_type, r.pro
   FROM (
 {% if outward %}
 {% if typed %}
-    SELECT t.* FROM unnest(:types) AS k (type) CROSS JOIN LATERAL (
+    SELECT t.* FROM unnest((SELECT :types)) AS k (type) CROSS JOIN LATERAL (
 {% endif %}
     SELECT r.*, r.to_entity AS other
       FROM {{ schema }}.relationships AS r
@@ -324,7 +371,7 @@ SELECT r.relationship_id, r.from_entity, r.to_entity, r.relationship_type, r.pro
 {% endif %}
 {% if inward %}
 {% if typed %}
-    SELECT t.* FROM unnest(:types) AS k (type) CROSS JOIN LATERAL (
+    SELECT t.* FROM unnest((SELECT :types)) AS k (type) CROSS JOIN LATERAL (
 {% endif %}
     SELECT r.*, r.from_entity AS other
       FROM {{ schema }}.relationships AS r
@@ -358,11 +405,11 @@ WITH moment AS MATERIALIZED (
         SELECT c.at FROM {{ schema }}.tenant_clock AS c WHERE c.tenant_id = :tenant))) AS at
 )
 SELECT f.id, l.far, l.edge
-  FROM unnest(:ids) AS f (id)
+  FROM unnest((SELECT :ids)) AS f (id)
  CROSS JOIN LATERAL (
 {% if outward %}
 {% if typed %}
-    SELECT t.* FROM unnest(:types) AS k (type) CROSS JOIN LATERAL (
+    SELECT t.* FROM unnest((SELECT :types)) AS k (type) CROSS JOIN LATERAL (
 {% endif %}
     SELECT r.to_entity AS far, r.relationship_id AS edge, r.relationship_type AS type, r.valid_time_start AS start
       FROM {{ schema }}.relationships AS r
@@ -381,7 +428,7 @@ SELECT f.id, l.far, l.edge
 {% endif %}
 {% if inward %}
 {% if typed %}
-    SELECT t.* FROM unnest(:types) AS k (type) CROSS JOIN LATERAL (
+    SELECT t.* FROM unnest((SELECT :types)) AS k (type) CROSS JOIN LATERAL (
 {% endif %}
     SELECT r.from_entity AS far, r.relationship_id AS edge, r.relationship_type AS type, r.valid_time_start AS start
       FROM {{ schema }}.relationships AS r
@@ -410,48 +457,48 @@ SELECT f.id, l.far, l.edge
           AND e.valid_time_end > (SELECT moment.at FROM moment)
         LIMIT 1)
 
--- One row a depth, holding in step what was come to (`nodes`, and where their rows are), from where, and over which row;
--- `seen` is everything before. A row is found by its place again, which no other statement can move under this snapshot.
--- Every look-up is by index and entity: without statistics a join would read whole tables, which OFFSET 0 keeps off.
+-- One row a depth, holding what was come to: `ids` in their order, and for each a row (`found`) of the entity, of the
+-- relationship that led to it, and of the place, among the `ids` before, of where that came from; `seen` is everything
+-- before. Rows are carried whole, so that each table stands in one place: in any other one a row would be looked up
+-- again, and the policy would ask again who is asking. The first row holds nothing, so that the start is looked up where
+-- all others are. Every look-up is by index and entity: without statistics a join would read whole tables, which OFFSET 0
+-- keeps off. What comes out is in order by its making. Times go as their eight bytes and documents as text, or as NULL
+-- where they say nothing, because reading them is what a client spends its time with.
 -- name: traverse
 -- in: begin uuid, types text[], fanout bigint, depth bigint, most bigint, valid timestamptz, tx bigint, at timestamptz
-WITH RECURSIVE moment AS MATERIALIZED (
-    SELECT coalesce(:valid, greatest(clock_timestamp(), (
-        SELECT c.at FROM {{ schema }}.tenant_clock AS c WHERE c.tenant_id = :tenant))) AS at
-), walk (depth, nodes, places, froms, edges, seen) AS (
-    SELECT 0::bigint, ARRAY[v.entity_id], ARRAY[v.ctid], ARRAY[NULL::uuid], ARRAY[NULL::tid], ARRAY[v.entity_id]
-      FROM {{ schema }}.entities AS v
-     WHERE v.tenant_id = :tenant AND v.entity_id = :begin
-       AND {% if counted %}v.tx_from <= :tx AND v.tx_to > :tx
-           {% elif timed %}v.transaction_time_start <= :at AND v.transaction_time_end > :at
-           {% else %}v.tx_to = 9223372036854775807{% endif %}
-       AND v.valid_time_start <= (SELECT moment.at FROM moment)
-       AND v.valid_time_end > (SELECT moment.at FROM moment)
+WITH RECURSIVE walk (depth, moment, ids, found, seen) AS (
+    SELECT -1::bigint, coalesce(:valid, greatest(clock_timestamp(), (
+               SELECT c.at FROM {{ schema }}.tenant_clock AS c WHERE c.tenant_id = :tenant))),
+           ARRAY[]::uuid[], ARRAY[]::record[], ARRAY[]::uuid[]
     UNION ALL
-    SELECT w.depth + 1, next.nodes, next.places, next.froms, next.edges, w.seen || next.nodes
+    SELECT w.depth + 1, w.moment, next.ids, next.found, w.seen || next.ids
       FROM walk AS w
      CROSS JOIN LATERAL (
-        SELECT array_agg(k.far) AS nodes, array_agg(k.place) AS places, array_agg(k.near) AS froms,
-               array_agg(k.over) AS edges
+        SELECT array_agg(k.far) AS ids, array_agg(k.one) AS found
           FROM (
-            SELECT d.far, e.place, d.near, d.over
+            SELECT d.far,
+                   ROW(e.entity_id, e.entity_type, e.name, e.properties, e.valid_time_start, e.valid_time_end, e.tx_from,
+                       e.tx_to, e.transaction_time_start, e.transaction_time_end, e.embedding_hash, d.place,
+                       d.relationship_id, d.from_entity, d.relationship_type, d.properties,
+                       d.valid_time_start, d.valid_time_end, d.tx_from, d.tx_to, d.transaction_time_start,
+                       d.transaction_time_end) AS one
               FROM (
-                SELECT DISTINCT ON (l.far) l.far, f.id AS near, l.over
-                  FROM unnest(w.nodes) AS f (id)
+               (SELECT DISTINCT ON (l.far) l.*, f.place
+                  FROM unnest(w.ids) WITH ORDINALITY AS f (id, place)
                  CROSS JOIN LATERAL (
 {% if outward %}
 {% if typed %}
-                    SELECT t.* FROM unnest(:types) AS k (type) CROSS JOIN LATERAL (
+                    SELECT t.* FROM unnest((SELECT :types)) AS k (type) CROSS JOIN LATERAL (
 {% endif %}
-                    SELECT r.to_entity AS far, r.relationship_id AS edge, r.ctid AS over, r.relationship_type AS type,
-                           r.valid_time_start AS start
+                    SELECT r.to_entity AS far, r.relationship_id, r.from_entity, r.relationship_type, r.properties,
+                           r.valid_time_start, r.valid_time_end, r.tx_from, r.tx_to, r.transaction_time_start,
+                           r.transaction_time_end
                       FROM {{ schema }}.relationships AS r
                      WHERE r.tenant_id = :tenant AND r.from_entity = f.id{% if typed %} AND r.relationship_type = k.type{% endif %}
                        AND {% if counted %}r.tx_from <= :tx AND r.tx_to > :tx
                            {% elif timed %}r.transaction_time_start <= :at AND r.transaction_time_end > :at
                            {% else %}r.tx_to = 9223372036854775807{% endif %}
-                       AND r.valid_time_start <= (SELECT moment.at FROM moment)
-                       AND r.valid_time_end > (SELECT moment.at FROM moment)
+                       AND r.valid_time_start <= w.moment AND r.valid_time_end > w.moment
 {% if typed %}
                     OFFSET 0) AS t
 {% endif %}
@@ -461,58 +508,60 @@ WITH RECURSIVE moment AS MATERIALIZED (
 {% endif %}
 {% if inward %}
 {% if typed %}
-                    SELECT t.* FROM unnest(:types) AS k (type) CROSS JOIN LATERAL (
+                    SELECT t.* FROM unnest((SELECT :types)) AS k (type) CROSS JOIN LATERAL (
 {% endif %}
-                    SELECT r.from_entity AS far, r.relationship_id AS edge, r.ctid AS over, r.relationship_type AS type,
-                           r.valid_time_start AS start
+                    SELECT r.from_entity AS far, r.relationship_id, r.from_entity, r.relationship_type, r.properties,
+                           r.valid_time_start, r.valid_time_end, r.tx_from, r.tx_to, r.transaction_time_start,
+                           r.transaction_time_end
                       FROM {{ schema }}.relationships AS r
                      WHERE r.tenant_id = :tenant AND r.to_entity = f.id{% if typed %} AND r.relationship_type = k.type{% endif %}{% if outward %} AND r.from_entity <> r.to_entity{% endif %}
                        AND {% if counted %}r.tx_from <= :tx AND r.tx_to > :tx
                            {% elif timed %}r.transaction_time_start <= :at AND r.transaction_time_end > :at
                            {% else %}r.tx_to = 9223372036854775807{% endif %}
-                       AND r.valid_time_start <= (SELECT moment.at FROM moment)
-                       AND r.valid_time_end > (SELECT moment.at FROM moment)
+                       AND r.valid_time_start <= w.moment AND r.valid_time_end > w.moment
 {% if typed %}
                     OFFSET 0) AS t
 {% endif %}
 {% endif %}
 {% if fanned %}
-                    ORDER BY type, start, edge LIMIT :fanout
+                    ORDER BY relationship_type, valid_time_start, relationship_id LIMIT :fanout
 {% else %}
                     OFFSET 0
 {% endif %}
                  ) AS l
                  WHERE NOT EXISTS (SELECT FROM unnest(w.seen) AS s (id) WHERE s.id = l.far)
-                 ORDER BY l.far, l.edge
+                 ORDER BY l.far, l.relationship_id)
+                UNION ALL
+                SELECT :begin, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL WHERE w.depth < 0
               ) AS d
              CROSS JOIN LATERAL (
-                    SELECT e.ctid AS place FROM {{ schema }}.entities AS e
+                    SELECT e.* FROM {{ schema }}.entities AS e
                     WHERE e.tenant_id = :tenant AND e.entity_id = d.far
                       AND {% if counted %}e.tx_from <= :tx AND e.tx_to > :tx
                           {% elif timed %}e.transaction_time_start <= :at AND e.transaction_time_end > :at
                           {% else %}e.tx_to = 9223372036854775807{% endif %}
-                      AND e.valid_time_start <= (SELECT moment.at FROM moment)
-                      AND e.valid_time_end > (SELECT moment.at FROM moment)
+                      AND e.valid_time_start <= w.moment AND e.valid_time_end > w.moment
                     LIMIT 1) AS e
              ORDER BY d.far LIMIT :most + 1 - cardinality(w.seen)
           ) AS k
      ) AS next
-     WHERE w.depth < :depth AND next.nodes IS NOT NULL
+     WHERE w.depth < :depth AND next.ids IS NOT NULL
 )
-SELECT w.depth, n.near,
-       e.entity_id, e.entity_type, e.name, e.properties, e.valid_time_start, e.valid_time_end, e.tx_from, e.tx_to,
-       e.transaction_time_start, e.transaction_time_end, e.embedding_hash,
-       r.relationship_id, r.from_entity, r.to_entity, r.relationship_type, r.properties, r.valid_time_start,
-       r.valid_time_end, r.tx_from, r.tx_to, r.transaction_time_start, r.transaction_time_end
+SELECT w.depth, n.place,
+       n.entity_id, n.entity_type, n.name, nullif(n.described, '{}')::text, timestamptz_send(n.valid_from),
+       timestamptz_send(nullif(n.valid_to, 'infinity')), n.tx_from, timestamptz_send(n.recorded),
+       {% if counted or timed %}nullif(n.tx_to, 9223372036854775807), timestamptz_send(nullif(n.superseded, 'infinity')){% else %}NULL::bigint, NULL::bytea{% endif %}, n.embedding_hash,
+       n.relationship_id, n.from_entity = n.entity_id, n.relationship_type, nullif(n.over_described, '{}')::text,
+       timestamptz_send(n.over_from), timestamptz_send(nullif(n.over_to, 'infinity')), n.over_tx_from,
+       timestamptz_send(n.over_recorded),
+       {% if counted or timed %}nullif(n.over_tx_to, 9223372036854775807), timestamptz_send(nullif(n.over_superseded, 'infinity')){% else %}NULL::bigint, NULL::bytea{% endif %}
   FROM walk AS w
- CROSS JOIN LATERAL unnest(w.nodes, w.places, w.froms, w.edges) AS n (id, place, near, edge)
- CROSS JOIN LATERAL (
-    SELECT e.* FROM {{ schema }}.entities AS e WHERE e.tenant_id = :tenant AND e.ctid = n.place LIMIT 1
-) AS e
-  LEFT JOIN LATERAL (
-    SELECT r.* FROM {{ schema }}.relationships AS r WHERE r.tenant_id = :tenant AND r.ctid = n.edge LIMIT 1
-) AS r ON true
- ORDER BY w.depth, n.id
+ CROSS JOIN LATERAL unnest(w.found) AS n (
+    entity_id uuid, entity_type text, name text, described jsonb, valid_from timestamptz, valid_to timestamptz,
+    tx_from bigint, tx_to bigint, recorded timestamptz, superseded timestamptz, embedding_hash bytea, place bigint,
+    relationship_id uuid, from_entity uuid, relationship_type text, over_described jsonb,
+    over_from timestamptz, over_to timestamptz, over_tx_from bigint, over_tx_to bigint, over_recorded timestamptz,
+    over_superseded timestamptz)
 
 -- Only an index of a column that a condition names can be taken (each has such a predicate), and two that can be cost the
 -- same, whatever they would read: the id alone is named where nothing else is asked.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -10,6 +11,7 @@ from uuid import UUID
 import storagelib.filters as filtering
 from storage_sql.queries import Query, load
 from storagelib import documents
+from storagelib._postgres.wire import time_of
 from storagelib._sync.postgres.database import Database
 from storagelib.clocks import LONG_AGO
 from storagelib.components.graph import (
@@ -37,6 +39,8 @@ from storagelib.components.graph import (
     arm_start,
     embedding_hash,
     entity,
+    make_entity,
+    make_relationship,
     prefix_end,
     relationship,
 )
@@ -112,11 +116,20 @@ class PostgresGraph:
 
     def entities(self, ids: list[UUID], moment: Moment) -> list[Entity]:
         """Return the entities among these that are visible, in any order."""
+        if len(ids) == 1:
+            query, point = _seen("entity", moment, dated=moment.valid is not None)
+            times = _Times()
+            return [_entity(row, times) for row in self._database.fetch(query, subject=ids[0], **point)]
         query, point = _seen("entities", moment)
         return [entity(row) for row in self._database.fetch(query, ids=ids, **point)]
 
     def relationships(self, ids: list[UUID], moment: Moment) -> list[Relationship]:
         """Return the relationships among these that are visible, in any order."""
+        if len(ids) == 1:
+            query, point = _seen("relationship", moment, dated=moment.valid is not None)
+            times = _Times()
+            rows = self._database.fetch(query, subject=ids[0], **point)
+            return [_relationship(start, end, row, times) for start, end, *row in rows]
         query, point = _seen("relationships", moment)
         return [relationship(row) for row in self._database.fetch(query, ids=ids, **point)]
 
@@ -182,12 +195,7 @@ class PostgresGraph:
         rows = self._database.fetch(
             query, begin=start, types=_types(walk), fanout=walk.fanout, depth=depth, most=limit, **point
         )
-        if not rows:
-            return None, []
-        node, edge = 2, 2 + _ENTITY
-        return entity(rows[0][node:edge]), [
-            (row[0], row[1], entity(row[node:edge]), relationship(row[edge:])) for row in rows[1:]
-        ]
+        return _walked(rows)
 
     def search(self, moment: Moment, wanted: Wanted, after: tuple[str, UUID] | UUID | None, limit: int) -> list[Entity]:
         """Return visible entities by id, or by name and id when a prefix is wanted."""
@@ -297,6 +305,71 @@ class PostgresGraph:
             sources=note.sources,
         )
         return Revised(latest) if tx is None else Revised(latest, Tick(tx, at), closed, 0, with_it)
+
+
+class _Times(dict[bytes | None, Any]):
+    """Times by their eight bytes: what was recorded together shares them, so that each is read once."""
+
+    def __missing__(self, raw: bytes | None) -> datetime | None:
+        found = self[raw] = None if raw is None else time_of(raw)
+        return found
+
+
+def _entity(row: Sequence[Any], times: _Times) -> Entity:
+    """Make an entity of a row whose times are bytes, and whose empty document and open ends are None."""
+    subject, kind, name, properties, valid_from, valid_to, tx, recorded, superseded_by, superseded, embedding = row
+    return make_entity(
+        subject,
+        kind,
+        name,
+        {} if properties is None else documents.decode(properties),
+        times[valid_from],
+        times[valid_to],
+        tx,
+        times[recorded],
+        superseded_by,
+        times[superseded],
+        embedding,
+    )
+
+
+def _relationship(start: UUID, end: UUID, row: Sequence[Any], times: _Times) -> Relationship:
+    """Make a relationship of its ends and of such a row without them."""
+    subject, kind, properties, valid_from, valid_to, tx, recorded, superseded_by, superseded = row
+    return make_relationship(
+        subject,
+        start,
+        end,
+        kind,
+        {} if properties is None else documents.decode(properties),
+        times[valid_from],
+        times[valid_to],
+        tx,
+        times[recorded],
+        superseded_by,
+        times[superseded],
+    )
+
+
+def _walked(rows: list[tuple[Any, ...]]) -> tuple[Entity | None, list[tuple[int, UUID, Entity, Relationship]]]:
+    """Make the start and the steps of a walk of rows by depth and id; each has its place of origin among those before."""
+    times = _Times()
+    found: list[tuple[int, UUID, Entity, Relationship]] = []
+    origin: Entity | None = None
+    level, before, here = 0, list[UUID](), list[UUID]()
+    for row in rows:
+        depth, place, subject = row[:3]
+        node = _entity(row[2:13], times)
+        if not depth:
+            origin = node
+        else:
+            if depth > level:
+                level, before, here = depth, here, []
+            near = before[place - 1]
+            ends = (subject, near) if row[14] else (near, subject)
+            found.append((depth, near, node, _relationship(*ends, (row[13], *row[15:]), times)))
+        here.append(subject)
+    return origin, found
 
 
 def _known(known: int | datetime | None) -> tuple[dict[str, bool], dict[str, Any]]:

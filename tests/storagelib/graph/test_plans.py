@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg import sql
 
-from storage_sql.queries import load
+from storage_sql.queries import Query, compile_query, load
+from storage_sql.renderer import ident
 from storagelib.clocks import LONG_AGO
 from tests.plugins.conformance import Tenants
 from tests.plugins.explained import plan_of
@@ -92,6 +95,22 @@ def subject(kind: str, number: int) -> UUID:
 ONE, EDGE = subject("e", 500), subject("r", 500)
 # Statement, flags, values, an index that must be used now and as of the past, how many rows its scans may look at.
 HOT: list[tuple[str, dict[str, bool], dict[str, Any], tuple[str, str], int]] = [
+    ("entity", {"dated": False}, {"subject": ONE}, ("entities_current", "entities_pkey"), 10),
+    (
+        "entity",
+        {"dated": True},
+        {"subject": ONE, "valid": TIMED["valid"]},
+        ("entities_current", "entities_pkey"),
+        10,
+    ),
+    ("relationship", {"dated": False}, {"subject": EDGE}, ("relationships_current", "relationships_pkey"), 10),
+    (
+        "relationship",
+        {"dated": True},
+        {"subject": EDGE, "valid": TIMED["valid"]},
+        ("relationships_current", "relationships_pkey"),
+        10,
+    ),
     ("entities", {}, {"ids": [ONE]}, ("entities_current", "entities_pkey"), 10),
     ("relationships", {}, {"ids": [EDGE]}, ("relationships_current", "relationships_pkey"), 10),
     (
@@ -306,8 +325,42 @@ def test_no_size_makes_the_constraint_an_index_to_read_by(
     with closing(psycopg.connect(dsn)) as connection:
         for name, marks, values, _, _ in HOT:
             query = QUERIES[name].variant(counted=False, timed=False, **marks)
-            plan = plan_of(connection, "llmspell", query, generic=generic, tenant=tenant, **NOW, **values)
+            plan = plan_of(connection, "llmspell", query, generic=generic, **{"tenant": tenant, **NOW, **values})
             assert not any(index.endswith("_one_current_version") for index in plan.indexes()), plan.root
+
+
+@pytest.mark.parametrize("known", [0, 1, 2], ids=["current", "by-counter", "by-time"])
+@pytest.mark.parametrize("case", HOT, ids=[f"{case[0]}-{number}" for number, case in enumerate(HOT)])
+def test_no_statement_is_planned_with_each_call(
+    connection: psycopg.Connection[Any], tenant: str, case: tuple[Any, ...], known: int
+) -> None:
+    """After five calls the server keeps a plan: it does not know the length of a list, which would make it doubt."""
+    name, marks, values, _, _ = case
+    flags, point = KNOWN[known]
+    assert _kept(connection, QUERIES[name].variant(**flags, **marks), {"tenant": tenant, **point, **values})
+
+
+def test_a_plan_made_with_each_call_is_told(connection: psycopg.Connection[Any], tenant: str) -> None:
+    """A list whose length the server knows makes it plan anew."""
+    query = QUERIES["entities"].variant(counted=False, timed=False)
+    known = replace(query, text=query.text.replace("unnest((SELECT :ids))", "unnest(:ids)"))
+    assert known.text != query.text
+    assert not _kept(connection, known, {"tenant": tenant, **NOW, "ids": [ONE]})
+
+
+def _kept(connection: psycopg.Connection[Any], query: Query, values: dict[str, Any]) -> bool:
+    """Call a prepared statement often enough for the server to choose, and tell whether it has kept a plan."""
+    compiled = compile_query(query, {"schema": ident("llmspell"), "extensions": ident("public")})
+    types = ", ".join(kind for _, kind in compiled.parameters)
+    literals = sql.SQL(", ").join(sql.Literal(values[name]) for name, _ in compiled.parameters)
+    connection.execute(f"PREPARE called ({types}) AS {compiled.text}".encode(), prepare=False)
+    for _ in range(8):
+        connection.execute(sql.SQL("EXECUTE called ({})").format(literals), prepare=False)
+    found = connection.execute("SELECT generic_plans FROM pg_prepared_statements WHERE name = 'called'").fetchall()
+    connection.rollback()
+    connection.execute("DEALLOCATE called")
+    connection.rollback()
+    return bool(found[0][0])
 
 
 def test_the_measure_can_fail(connection: psycopg.Connection[Any], tenant: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -65,6 +66,38 @@ def test_over_the_quota_everything_can_be_deleted(conformance_tenants: Tenants, 
             assert [(done.actor, done.reason) for done in graph.why(visit.relationship_id)][-1] == ("tidier", "full")
             assert graph.erase(ada.entity_id, "asked for") == 3
             assert graph.get_entity(club.entity_id).name == "Club"
+
+
+def test_one_is_seen_as_many_are_by_a_clock_that_is_ahead(conformance_tenants: Tenants) -> None:
+    """Now is the later of the server's time and the last tick, for one subject by its id as for lists and walks."""
+    opening = opening_of(conformance_tenants, "role")
+    tenant = opening.new_tenant()
+    now, hour = datetime.now(UTC), timedelta(hours=1)
+    ranges = {
+        "ended": (now - hour, now + hour),
+        "begun": (now + hour, None),
+        "within": (now + hour, now + 48 * hour),
+        "coming": (now + 48 * hour, None),
+        "fresh": (None, None),
+    }
+    seen = {"begun", "within", "fresh"}
+    ahead = "UPDATE llmspell.tenant_clock SET at = clock_timestamp() + interval '1 day' WHERE tenant_id = %s"
+    with Store.open(opening.config, provider=opening.provider) as store:
+        graph = store.for_tenant(tenant).graph
+        start = graph.add_entity("thing", "start", valid_from=now - hour).entity_id
+        with closing(psycopg.connect(conformance_tenants.installation.superuser_dsn, autocommit=True)) as superuser:
+            superuser.execute(ahead, (tenant,))
+        entities, links = dict[str, UUID](), dict[str, UUID]()
+        for name, (begin, end) in ranges.items():
+            entities[name] = graph.add_entity("thing", name, valid_from=begin, valid_to=end).entity_id
+            links[name] = graph.add_relationship(start, start, name, valid_from=begin, valid_to=end).relationship_id
+            graph.add_relationship(start, entities[name], "leads to", valid_from=now - hour)
+        for view in (graph, graph.as_of(tx=graph.last_transaction())):
+            assert {name for name, subject in entities.items() if view.get_entity(subject) is not None} == seen
+            assert {each.name for each in view.get_entities(entities.values()).values()} == seen
+            assert {name for name, subject in links.items() if view.get_relationship(subject) is not None} == seen
+            assert {each.type for each in view.get_relationships(links.values()).values()} == seen
+            assert {each.entity.name for each in view.traverse(start, depth=1)} == seen
 
 
 @pytest.mark.parametrize(
