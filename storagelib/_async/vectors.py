@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from storagelib import filters
+from storagelib._async.listings import each_item
 from storagelib.components.distances import METRICS, Floats, Metric, diverse
 from storagelib.components.terms import QUERY_TERMS_MAX, terms_of
 from storagelib.components.vectors import (
@@ -405,7 +406,7 @@ class AsyncVectors:
         )
         return page_of(found, limit, "scope")
 
-    async def vectors(
+    def vectors(
         self,
         filter: Document | None = None,  # noqa: A002 - what it is
         *,
@@ -414,16 +415,14 @@ class AsyncVectors:
         scope_prefix: str | None = None,
     ) -> AsyncIterator[Vector]:
         """Go through all vectors that meet a condition, page by page, by scope, creation and id."""
-        cursor: str | None = None
-        while True:
-            page = await self.list_vectors(
-                filter, dimension=dimension, scope=scope, scope_prefix=scope_prefix, cursor=cursor, limit=PAGE_MAX // 10
-            )
-            for vector in page:
-                yield vector
-            cursor = page.cursor
-            if cursor is None:
-                return
+        return each_item(
+            self.list_vectors,
+            filter,
+            dimension=dimension,
+            scope=scope,
+            scope_prefix=scope_prefix,
+            limit=PAGE_MAX // 10,
+        )
 
     async def dimensions(self) -> tuple[int, ...]:
         """Return the dimensions of which this tenant has vectors, ascending."""

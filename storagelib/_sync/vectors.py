@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from storagelib import filters
+from storagelib._sync.listings import each_item
 from storagelib.components.distances import METRICS, Floats, Metric, diverse
 from storagelib.components.terms import QUERY_TERMS_MAX, terms_of
 from storagelib.components.vectors import (
@@ -408,16 +409,14 @@ class Vectors:
         scope_prefix: str | None = None,
     ) -> Iterator[Vector]:
         """Go through all vectors that meet a condition, page by page, by scope, creation and id."""
-        cursor: str | None = None
-        while True:
-            page = self.list_vectors(
-                filter, dimension=dimension, scope=scope, scope_prefix=scope_prefix, cursor=cursor, limit=PAGE_MAX // 10
-            )
-            for vector in page:
-                yield vector
-            cursor = page.cursor
-            if cursor is None:
-                return
+        return each_item(
+            self.list_vectors,
+            filter,
+            dimension=dimension,
+            scope=scope,
+            scope_prefix=scope_prefix,
+            limit=PAGE_MAX // 10,
+        )
 
     def dimensions(self) -> tuple[int, ...]:
         """Return the dimensions of which this tenant has vectors, ascending."""
