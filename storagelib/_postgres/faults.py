@@ -51,6 +51,13 @@ def _quota(error: psycopg.Error) -> str:
     return f"storage quota exceeded: {detail}" if detail else "storage quota exceeded"
 
 
+def _internal(error: psycopg.Error) -> StorageError:
+    if "invalid memory alloc request size" in str(error):
+        # A gigabyte in one value is more than the server takes in hand; it has no state of its own for that.
+        return _input("it makes more at once than the server can hold: ask for less at a time")
+    return Corrupted("the server found damaged data, or failed")
+
+
 _REASON_MAX: Final = 300
 _STATES: Final[dict[str, Callable[[psycopg.Error], StorageError]]] = {
     "23505": lambda _error: AlreadyExists("the id is taken"),
@@ -73,6 +80,7 @@ _STATES: Final[dict[str, Callable[[psycopg.Error], StorageError]]] = {
     "42883": lambda _error: MigrationError("a function is missing: the schema is older than this library"),
     "3F000": lambda _error: MigrationError("the schema is missing: is it another database?"),
     "57014": lambda _error: Unavailable("the statement took longer than its timeout; nothing was changed"),
+    "XX000": _internal,
     "54000": lambda _error: _input("the value is larger than the server can hold or index"),
 }
 _CLASSES: Final[dict[str, Callable[[psycopg.Error], StorageError]]] = {

@@ -13,7 +13,15 @@ import pytest
 from psycopg import sql
 
 from storagelib import AsyncStore, Credentials, Store, StoreConfig
-from storagelib.errors import MigrationError, PermissionDenied, StorageError, Unavailable
+from storagelib._postgres.faults import translated
+from storagelib.errors import (
+    Corrupted,
+    InvalidInput,
+    MigrationError,
+    PermissionDenied,
+    StorageError,
+    Unavailable,
+)
 from tests.plugins.conformance import Tenants
 
 
@@ -99,3 +107,11 @@ def until_refused(kv: Any) -> None:
         with contextlib.suppress(Unavailable):
             kv.get("a")
     kv.get("a")
+
+
+def test_more_than_a_value_can_hold_is_the_callers_to_change() -> None:
+    """A server that is asked for a gigabyte at once is not damaged, though it says that something internal failed."""
+    too_much = psycopg.errors.InternalError_("invalid memory alloc request size 1200000004")
+    assert isinstance(translated(too_much), InvalidInput)
+    assert isinstance(translated(psycopg.errors.InternalError_("cache lookup failed for type 7")), Corrupted)
+    assert isinstance(translated(psycopg.errors.DataCorrupted("invalid page in block 7")), Corrupted)
