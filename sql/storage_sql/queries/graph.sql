@@ -204,7 +204,8 @@ WITH moment AS MATERIALIZED (
     SELECT greatest(statement_timestamp(), max(c.at)) AS at FROM {{ schema }}.tenant_clock AS c WHERE c.tenant_id = :tenant
 )
 {% endif %}
-SELECT v.entity_id, v.entity_type, v.name, nullif(v.properties, '{}')::text, timestamptz_send(v.valid_time_start),
+SELECT v.entity_id, v.entity_type, v.name, CASE v.properties WHEN '{}' THEN '' ELSE v.properties::text END,
+       timestamptz_send(v.valid_time_start),
        timestamptz_send(nullif(v.valid_time_end, 'infinity')), v.tx_from, timestamptz_send(v.transaction_time_start),
        nullif(v.tx_to, 9223372036854775807), timestamptz_send(nullif(v.transaction_time_end, 'infinity')), v.embedding_hash
   FROM {{ schema }}.entities AS v
@@ -225,7 +226,8 @@ WITH moment AS MATERIALIZED (
     SELECT greatest(statement_timestamp(), max(c.at)) AS at FROM {{ schema }}.tenant_clock AS c WHERE c.tenant_id = :tenant
 )
 {% endif %}
-SELECT v.from_entity, v.to_entity, v.relationship_id, v.relationship_type, nullif(v.properties, '{}')::text,
+SELECT v.from_entity, v.to_entity, v.relationship_id, v.relationship_type,
+       CASE v.properties WHEN '{}' THEN '' ELSE v.properties::text END,
        timestamptz_send(v.valid_time_start), timestamptz_send(nullif(v.valid_time_end, 'infinity')), v.tx_from,
        timestamptz_send(v.transaction_time_start), nullif(v.tx_to, 9223372036854775807),
        timestamptz_send(nullif(v.transaction_time_end, 'infinity'))
@@ -460,10 +462,12 @@ SELECT f.id, l.far, l.edge
 -- One row a depth, holding what was come to: `ids` in their order, and for each a row (`found`) of the entity, of the
 -- relationship that led to it, and of the place, among the `ids` before, of where that came from; `seen` is everything
 -- before. Rows are carried whole, so that each table stands in one place: in any other one a row would be looked up
--- again, and the policy would ask again who is asking. The first row holds nothing, so that the start is looked up where
--- all others are. Every look-up is by index and entity: without statistics a join would read whole tables, which OFFSET 0
--- keeps off. What comes out is in order by its making. Times go as their eight bytes and documents as text, or as NULL
--- where they say nothing, because reading them is what a client spends its time with.
+-- again, and the policy would ask again who is asking. Documents too large to stay in their rows are left out (NULL) for
+-- `entity_documents` and `relationship_documents`: a depth is one value in the server's memory, which a thousand of them
+-- would not fit in. The first row holds nothing, so that the start is looked up where all others are. Every look-up is
+-- by index and entity: without statistics a join would read whole tables, which OFFSET 0 keeps off. What comes out is in
+-- order by its making. Times go as their eight bytes and documents as text, where they say nothing as NULL and as no
+-- letter, because reading them is what a client spends its time with.
 -- name: traverse
 -- in: begin uuid, types text[], fanout bigint, depth bigint, most bigint, valid timestamptz, tx bigint, at timestamptz
 WITH RECURSIVE walk (depth, moment, ids, found, seen) AS (
@@ -477,9 +481,11 @@ WITH RECURSIVE walk (depth, moment, ids, found, seen) AS (
         SELECT array_agg(k.far) AS ids, array_agg(k.one) AS found
           FROM (
             SELECT d.far,
-                   ROW(e.entity_id, e.entity_type, e.name, e.properties, e.valid_time_start, e.valid_time_end, e.tx_from,
-                       e.tx_to, e.transaction_time_start, e.transaction_time_end, e.embedding_hash, d.place,
-                       d.relationship_id, d.from_entity, d.relationship_type, d.properties,
+                   ROW(e.entity_id, e.entity_type, e.name,
+                       CASE WHEN pg_column_size(e.properties) <= 2000 THEN e.properties END,
+                       e.valid_time_start, e.valid_time_end, e.tx_from, e.tx_to, e.transaction_time_start, e.transaction_time_end, e.embedding_hash, d.place,
+                       d.relationship_id, d.from_entity, d.relationship_type,
+                       CASE WHEN pg_column_size(d.properties) <= 2000 THEN d.properties END,
                        d.valid_time_start, d.valid_time_end, d.tx_from, d.tx_to, d.transaction_time_start,
                        d.transaction_time_end) AS one
               FROM (
@@ -548,10 +554,12 @@ WITH RECURSIVE walk (depth, moment, ids, found, seen) AS (
      WHERE w.depth < :depth AND next.ids IS NOT NULL
 )
 SELECT w.depth, n.place,
-       n.entity_id, n.entity_type, n.name, nullif(n.described, '{}')::text, timestamptz_send(n.valid_from),
-       timestamptz_send(nullif(n.valid_to, 'infinity')), n.tx_from, timestamptz_send(n.recorded),
+       n.entity_id, n.entity_type, n.name, CASE n.described WHEN '{}' THEN '' ELSE n.described::text END,
+       timestamptz_send(n.valid_from), timestamptz_send(nullif(n.valid_to, 'infinity')), n.tx_from,
+       timestamptz_send(n.recorded),
        {% if counted or timed %}nullif(n.tx_to, 9223372036854775807), timestamptz_send(nullif(n.superseded, 'infinity')){% else %}NULL::bigint, NULL::bytea{% endif %}, n.embedding_hash,
-       n.relationship_id, n.from_entity = n.entity_id, n.relationship_type, nullif(n.over_described, '{}')::text,
+       n.relationship_id, n.from_entity = n.entity_id, n.relationship_type,
+       CASE n.over_described WHEN '{}' THEN '' ELSE n.over_described::text END,
        timestamptz_send(n.over_from), timestamptz_send(nullif(n.over_to, 'infinity')), n.over_tx_from,
        timestamptz_send(n.over_recorded),
        {% if counted or timed %}nullif(n.over_tx_to, 9223372036854775807), timestamptz_send(nullif(n.over_superseded, 'infinity')){% else %}NULL::bigint, NULL::bytea{% endif %}
@@ -562,6 +570,25 @@ SELECT w.depth, n.place,
     relationship_id uuid, from_entity uuid, relationship_type text, over_described jsonb,
     over_from timestamptz, over_to timestamptz, over_tx_from bigint, over_tx_to bigint, over_recorded timestamptz,
     over_superseded timestamptz)
+
+-- Versions by their keys: what a version says never changes.
+-- name: entity_documents
+-- in: ids uuid[], txs bigint[], starts timestamptz[]
+SELECT v.entity_id, v.properties::text
+  FROM unnest((SELECT :ids), (SELECT :txs), (SELECT :starts)) AS a (id, tx, start)
+ CROSS JOIN LATERAL (
+    SELECT v.* FROM {{ schema }}.entities AS v
+     WHERE v.tenant_id = :tenant AND v.entity_id = a.id AND v.tx_from = a.tx AND v.valid_time_start = a.start LIMIT 1
+ ) AS v
+
+-- name: relationship_documents
+-- in: ids uuid[], txs bigint[], starts timestamptz[]
+SELECT v.relationship_id, v.properties::text
+  FROM unnest((SELECT :ids), (SELECT :txs), (SELECT :starts)) AS a (id, tx, start)
+ CROSS JOIN LATERAL (
+    SELECT v.* FROM {{ schema }}.relationships AS v
+     WHERE v.tenant_id = :tenant AND v.relationship_id = a.id AND v.tx_from = a.tx AND v.valid_time_start = a.start LIMIT 1
+ ) AS v
 
 -- Only an index of a column that a condition names can be taken (each has such a predicate), and two that can be cost the
 -- same, whatever they would read: the id alone is named where nothing else is asked.

@@ -193,10 +193,18 @@ class PostgresGraph:
     ) -> tuple[Entity | None, list[tuple[int, UUID, Entity, Relationship]]]:
         """Walk breadth first; return the start, and depth, previous entity, entity and relationship of what is reached."""
         query, point = _seen("traverse", moment, fanned=walk.fanout is not None, **_ways(walk))
-        rows = self._database.fetch(
-            query, begin=start, types=_types(walk), fanout=walk.fanout, depth=depth, most=limit, **point
-        )
-        return _walked(rows)
+        while True:
+            rows = self._database.fetch(
+                query, begin=start, types=_types(walk), fanout=walk.fanout, depth=depth, most=limit, **point
+            )
+            asking = _left_out(rows)
+            if not asking:
+                return _walked(rows)
+            nodes, edges = self._database.run(asking)
+            rows = _completed(rows, {row[0]: row[1] for row in nodes}, {row[0]: row[1] for row in edges})
+            # Only an erasure takes a version away, and a walk after it does not come there.
+            if not _left_out(rows):
+                return _walked(rows)
 
     def search(self, moment: Moment, wanted: Wanted, after: tuple[str, UUID] | UUID | None, limit: int) -> list[Entity]:
         """Return visible entities by id, or by name and id when a prefix is wanted."""
@@ -317,13 +325,13 @@ class _Times(dict[bytes | None, Any]):
 
 
 def _entity(row: Sequence[Any], times: _Times) -> Entity:
-    """Make an entity of a row whose times are bytes, and whose empty document and open ends are None."""
+    """Make an entity of a row whose times are bytes, None for open ends, and whose empty document is no text."""
     subject, kind, name, properties, valid_from, valid_to, tx, recorded, superseded_by, superseded, embedding = row
     return make_entity(
         subject,
         kind,
         name,
-        {} if properties is None else documents.decode(properties),
+        documents.decode(properties) if properties else {},
         times[valid_from],
         times[valid_to],
         tx,
@@ -342,7 +350,7 @@ def _relationship(start: UUID, end: UUID, row: Sequence[Any], times: _Times) -> 
         start,
         end,
         kind,
-        {} if properties is None else documents.decode(properties),
+        documents.decode(properties) if properties else {},
         times[valid_from],
         times[valid_to],
         tx,
@@ -350,6 +358,40 @@ def _relationship(start: UUID, end: UUID, row: Sequence[Any], times: _Times) -> 
         superseded_by,
         times[superseded],
     )
+
+
+def _left_out(rows: list[tuple[Any, ...]]) -> list[tuple[Query, dict[str, Any]]]:
+    """Return what asks for the large documents that a walk left out, of entities and relationships; nothing for none."""
+    nodes = [(row[2], row[8], row[6]) for row in rows if row[5] is None]
+    # Nothing led to the start.
+    edges = [(row[13], row[19], row[17]) for row in rows if row[16] is None and row[0]]
+    if not nodes and not edges:
+        return []
+    return [
+        (
+            query,
+            {
+                "ids": [subject for subject, _, _ in keys],
+                "txs": [tx for _, tx, _ in keys],
+                "starts": [time_of(start) for _, _, start in keys],
+            },
+        )
+        for query, keys in ((_Q["entity_documents"], nodes), (_Q["relationship_documents"], edges))
+    ]
+
+
+def _completed(rows: list[tuple[Any, ...]], nodes: dict[UUID, str], edges: dict[UUID, str]) -> list[tuple[Any, ...]]:
+    """Put documents into the rows that they were left out of."""
+    return [
+        (
+            *row[:5],
+            nodes.get(row[2]) if row[5] is None else row[5],
+            *row[6:16],
+            edges.get(row[13]) if row[16] is None else row[16],
+            *row[17:],
+        )
+        for row in rows
+    ]
 
 
 def _walked(rows: list[tuple[Any, ...]]) -> tuple[Entity | None, list[tuple[int, UUID, Entity, Relationship]]]:

@@ -308,6 +308,21 @@ def test_looking_back_uses_its_indexes(
     assert plan.rows() <= most, (plan.rows(), plan.root)
 
 
+@pytest.mark.parametrize("generic", [False, True], ids=["custom", "generic"])
+@pytest.mark.parametrize(
+    ("kind", "table", "key"), [("entity", "entities", ONE), ("relationship", "relationships", EDGE)]
+)
+def test_large_documents_are_read_by_the_keys_of_their_versions(
+    connection: psycopg.Connection[Any], tenant: str, kind: str, table: str, key: UUID, generic: bool
+) -> None:
+    """By the primary key, or by the index of changes, which begins with tenant, transaction and id."""
+    values = {"tenant": tenant, "ids": [key], "txs": [2], "starts": ["-infinity"]}
+    plan = plan_of(connection, "llmspell", QUERIES[f"{kind}_documents"], generic=generic, **values)
+    assert plan.indexes() & {f"{table}_pkey", f"{table}_changes"}, plan.root
+    assert not plan.scanned(), plan.root
+    assert 0 < plan.rows() <= 10, (plan.rows(), plan.root)
+
+
 @pytest.mark.parametrize("statistics", ["none", "analyzed", "analyzed-again"])
 @pytest.mark.parametrize("generic", [False, True], ids=["custom", "generic"])
 @pytest.mark.parametrize("nodes", [0, 10, 1000])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -166,6 +167,41 @@ async def test_what_is_said_of_a_deletion_is_bounded_for_sql_too(
                 ((_, tx, *_),) = await database_of(graph).fetch(query, **asked)
                 assert tx == 3
         assert (await graph.why(subject)).items[-1].sources == tuple(longest)
+
+
+@pytest.mark.parametrize("direction", ["out", "both"])
+async def test_a_walk_brings_large_documents_too(
+    conformance_tenants: Tenants, direction: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What does not fit into its row comes in a second round trip; what is erased between the two is not come to."""
+    opening = opening_of(conformance_tenants, "role")
+    large = {"text": "".join(random.Random(7).choices("abcdefghijklmnop", k=20_000))}
+    async with await AsyncStore.open(opening.config, provider=opening.provider) as store:
+        graph = store.for_tenant(opening.new_tenant()).graph
+        start = (await graph.add_entity("thing", "start", large)).entity_id
+        small = (await graph.add_entity("thing", "small")).entity_id
+        ends = [(await graph.add_entity("thing", f"end {n}", large)).entity_id for n in range(2)]
+        await graph.add_relationship(start, small, "leads to", large)
+        for end in ends:
+            await graph.add_relationship(small, end, "leads to", {"n": 1})
+        walked = await graph.traverse(start, direction=direction)
+        assert walked.start == await graph.get_entity(start)
+        assert walked.start.properties == large
+        assert [each.entity.properties for each in walked] == [{}, large, large]
+        assert [over.properties for over in walked.reached[-1].path] == [large, {"n": 1}]
+
+        database = database_of(graph)
+        run = database.run
+
+        async def torn(calls: Any) -> Any:
+            if calls[0][0].name == "graph.entity_documents":
+                monkeypatch.setattr(database, "run", run)
+                await graph.erase(ends[0], "asked for")
+            return await run(calls)
+
+        monkeypatch.setattr(database, "run", torn)
+        again = await graph.traverse(start, direction=direction)
+        assert [each.entity.entity_id for each in again] == [small, ends[1]]
 
 
 def database_of(graph: Any) -> AsyncDatabase:
