@@ -61,37 +61,36 @@ WITH wanted AS MATERIALIZED (
 SELECT h.stream, h.head, clock.n, clock.at FROM heads AS h, clock
 
 -- A part of a batch of `total` events, of which `done` are in parts before this one. Nothing is written unless `take` moved the clock
--- in this transaction. With several streams `members` has for each event the place of its stream in `streams`, and
--- `numbers` its place among the events of its stream in the batch; a stream gets `counts` events of the batch. Columns
--- in which all events of the batch are alike come as one value, or not at all. With `ids` the given ids are remembered;
--- `places` are where they stand in the part. The arrays are taken apart in the list of what is selected: in FROM
--- all rows would be written down first.
+-- in this transaction. With several streams `streams` are those of this part, each with `counts` events of the batch; each event
+-- has its stream, the place of that among them (`members`) and its own among the events of its stream in the batch
+-- (`numbers`). Heads are looked up one by one: a plan that is kept cannot know how few they are. Columns in which all
+-- events of the batch are alike come as one value, or not at all. With `ids` the given ids are remembered; `places` are
+-- where they stand in the part. The arrays are taken apart in the list of what is selected: in FROM all rows would be
+-- written down first.
 -- name: write
--- in: total bigint, done bigint, size bigint, places bigint[], event_ids uuid[], type text, types text[], correlation text, correlations text[], stream text, streams text[], counts bigint[], members bigint[], numbers bigint[], occurred timestamptz[], language text, languages text[], payloads jsonb[]
+-- in: total bigint, done bigint, size bigint, places bigint[], event_ids uuid[], type text, types text[], correlation text, correlations text[], stream text, names text[], streams text[], counts bigint[], members bigint[], numbers bigint[], occurred timestamptz[], language text, languages text[], payloads jsonb[]
 WITH start AS MATERIALIZED (
-    SELECT c.n - :total + :done AS n, c.at - (:total - :done) * interval '1 microsecond' AS at
-           {%- if not several %}, s.stream, s.head - :total + :done AS head{% endif %}
-
-      FROM {{ schema }}.tenant_clock AS c
-{% if not several %}
-      JOIN {{ schema }}.event_streams AS s ON s.tenant_id = :tenant AND s.stream = :stream
+    SELECT c.n - :total + :done AS n, c.at - (:total - :done) * interval '1 microsecond' AS at,
+{% if several %}
+           ARRAY(SELECT (SELECT s.head FROM {{ schema }}.event_streams AS s
+                          WHERE s.tenant_id = :tenant AND s.stream = w.stream) - w.added
+                   FROM unnest(:streams, :counts) WITH ORDINALITY AS w (stream, added, member)
+                  ORDER BY w.member) AS heads
+{% else %}
+           (SELECT s.head FROM {{ schema }}.event_streams AS s
+             WHERE s.tenant_id = :tenant AND s.stream = :stream) - :total + :done AS head
 {% endif %}
+      FROM {{ schema }}.tenant_clock AS c
      WHERE c.tenant_id = :tenant AND c.xmin = pg_current_xact_id()::xid
 )
-{% if several %}
-, heads AS MATERIALIZED (
-    SELECT w.member, s.stream, s.head - w.added AS head
-      FROM unnest(:streams, :counts) WITH ORDINALITY AS w (stream, added, member)
-      JOIN {{ schema }}.event_streams AS s ON s.tenant_id = :tenant AND s.stream = w.stream AND s.stream = ANY (:streams)
-)
-{% endif %}
 {% if ids %}
 INSERT INTO {{ schema }}.event_ids (tenant_id, event_id, stream, sequence, position, timestamp)
 {% else %}
 INSERT INTO {{ schema }}.event_log
     (tenant_id, event_id, stream, sequence, position, timestamp, event_type, correlation_id, occurred_at, language, payload)
 {% endif %}
-SELECT :tenant, e.event_id, {% if several %}h.stream, h.head + e.number{% else %}start.stream, start.head + e.place{% endif %},
+SELECT :tenant, e.event_id,
+       {% if several %}e.stream, start.heads[e.member::integer] + e.number{% else %}:stream, start.head + e.place{% endif %},
        start.n + e.place, start.at + e.place * interval '1 microsecond'
 {% if not ids %}
        , {% if types %}e.event_type{% else %}:type::text{% endif %}, {% if correlations %}e.correlation_id{% else %}:correlation::text{% endif %},
@@ -102,8 +101,9 @@ SELECT :tenant, e.event_id, {% if several %}h.stream, h.head + e.number{% else %
  CROSS JOIN (
     SELECT unnest(:event_ids::uuid[]) AS event_id,
            {% if ids %}unnest(:places::bigint[]){% else %}generate_series(1, :size::bigint){% endif %} AS place
-           {%- if several %}, unnest(:members::bigint[]) AS member, unnest(:numbers::bigint[]) AS number{% endif %}
-
+{% if several %}
+           , unnest(:names::text[]) AS stream, unnest(:members::bigint[]) AS member, unnest(:numbers::bigint[]) AS number
+{% endif %}
 {% if not ids %}
            , unnest(:payloads::jsonb[]) AS payload
            {%- if types %}, unnest(:types::text[]) AS event_type{% endif %}
@@ -113,9 +113,6 @@ SELECT :tenant, e.event_id, {% if several %}h.stream, h.head + e.number{% else %
 
 {% endif %}
  ) AS e
-{% if several %}
-  JOIN heads AS h ON h.member = e.member
-{% endif %}
 
 -- name: make_clock
 INSERT INTO {{ schema }}.tenant_clock (tenant_id) VALUES (:tenant) ON CONFLICT (tenant_id) DO NOTHING

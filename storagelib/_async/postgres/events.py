@@ -207,15 +207,16 @@ def _calls(drafts: list[Draft], expected: dict[str, int], counts: dict[str, int]
         part = {column: values[first:last] for column, values in columns.items()}
         where: dict[str, Any] = {**shared, "done": first}
         if several:
-            places = {stream: place for place, stream in enumerate(dict.fromkeys(streams[first:last]), 1)}
-            where |= {"streams": list(places), "counts": [counts[stream] for stream in places]}
-            part |= {"members": [places[stream] for stream in streams[first:last]], "numbers": numbers[first:last]}
+            names = streams[first:last]
+            members = {stream: member for member, stream in enumerate(dict.fromkeys(names), 1)}
+            where |= {"streams": list(members), "counts": [counts[stream] for stream in members]}
+            part |= {"names": names, "members": [members[stream] for stream in names], "numbers": numbers[first:last]}
         yield write, {**where, **part, "size": last - first}
         if True in given[first:last]:
             kept = [place for place in range(last - first) if given[first + place]]
             named: dict[str, Any] = {
                 column: [part[column][place] for place in kept]
-                for column in ("event_ids", "members", "numbers")
+                for column in ("event_ids", "names", "members", "numbers")
                 if column in part
             }
             yield _REMEMBER[several], {**where, **named, "places": [place + 1 for place in kept]}
