@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
+from storagelib._async.listings import each_item
 from storagelib.clocks import FOREVER, LONG_AGO
 from storagelib.components.graph import (
     CURRENT,
@@ -336,7 +337,7 @@ class AsyncGraphView:
         found = await self._backend.search(self._moment, wanted, after, limit + 1)
         return page_of(found, limit, *(("name", "entity_id") if by_name else ("entity_id",)))
 
-    async def scan(
+    def scan(
         self,
         *,
         type: str | None = None,  # noqa: A002 - what the graph calls it
@@ -344,14 +345,7 @@ class AsyncGraphView:
         where: Document | None = None,
     ) -> AsyncIterator[Entity]:
         """Go through all entities that ``search`` finds, page by page."""
-        cursor: str | None = None
-        while True:
-            page = await self.search(type=type, prefix=prefix, where=where, cursor=cursor, limit=PAGE_MAX)
-            for each in page:
-                yield each
-            cursor = page.cursor
-            if cursor is None:
-                return
+        return each_item(self.search, type=type, prefix=prefix, where=where, limit=PAGE_MAX)
 
     async def nearest(
         self,

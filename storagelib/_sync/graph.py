@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
+from storagelib._sync.listings import each_item
 from storagelib.clocks import FOREVER, LONG_AGO
 from storagelib.components.graph import (
     CURRENT,
@@ -341,14 +342,7 @@ class GraphView:
         where: Document | None = None,
     ) -> Iterator[Entity]:
         """Go through all entities that ``search`` finds, page by page."""
-        cursor: str | None = None
-        while True:
-            page = self.search(type=type, prefix=prefix, where=where, cursor=cursor, limit=PAGE_MAX)
-            for each in page:
-                yield each
-            cursor = page.cursor
-            if cursor is None:
-                return
+        return each_item(self.search, type=type, prefix=prefix, where=where, limit=PAGE_MAX)
 
     def nearest(
         self,

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -423,13 +422,7 @@ def _known(known: int | datetime | None) -> tuple[dict[str, bool], dict[str, Any
 def _seen(name: str, moment: Moment, **flags: bool) -> tuple[Query, dict[str, Any]]:
     """Return a statement that sees what is visible at a moment, and the parameters that say which."""
     known, values = _known(moment.tx)
-    return _variant(name, **known, **flags), {"valid": moment.valid, **values}
-
-
-@cache
-def _variant(name: str, **flags: bool) -> Query:
-    """Remember a variant by its flags: to find it among all is a twentieth of a small call."""
-    return _Q[name].variant(**flags)
+    return _Q[name].variant(**known, **flags), {"valid": moment.valid, **values}
 
 
 def _ways(walk: Walk) -> dict[str, bool]:
