@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from storagelib.errors import Corrupted, InvalidInput
@@ -38,10 +38,17 @@ _LONG_TEXT: Final = 10_000
 # From here on Python writes floats with an exponent and jsonb gives them back as whole numbers.
 _WHOLE_FROM: Final = 1e16
 _WHOLE_TO: Final = 2.0**63
-# Made once: json.dumps makes one for each call that wants other separators.
+# Documents up to so many characters may be written without being copied, each value counted for so many besides.
+_PLAIN_CHARACTERS: Final = 1 << 20
+_PLAIN_VALUE: Final = 8
 # What json.loads comes to in the end: for a small document, looking for what else it could be takes most of the time.
 _SCAN: Final[Callable[[str, int], tuple[Json, int]]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+# Made once: json.dumps makes one for each call that wants other separators.
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+# And JSONEncoder makes one of these for each document.
+_WRITE: Final[Callable[[Json, int], Iterable[str]]] = json.encoder.c_make_encoder(  # type: ignore[attr-defined]
+    None, None, json.encoder.encode_basestring, None, ":", ",", False, False, False
+)
 
 
 def check_metadata(metadata: object, name: str = "metadata") -> str:
@@ -58,8 +65,14 @@ def check_metadata(metadata: object, name: str = "metadata") -> str:
 
 
 def check_document(value: object, name: str = "document", *, most: int = DOCUMENT_BYTES_MAX) -> str:
-    """Return any JSON value as canonical text of at most ``most`` bytes; raises ``InvalidInput`` with the faulty path."""
-    text = encode(canonical(value, name, most=most))
+    """Return any JSON value as canonical text of at most ``most`` bytes; raises ``InvalidInput`` with the faulty path.
+
+    >>> check_document({"agent": "planner", "steps": [1, 2.5, None]})
+    '{"agent":"planner","steps":[1,2.5,null]}'
+    """
+    text = _plain_text(value)
+    if text is None:
+        text = encode(canonical(value, name, most=most))
     try:
         size = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError:
@@ -85,6 +98,51 @@ def canonical(
         settled = _explain(value, path, 0, room)
     room.check()
     return settled
+
+
+def _plain_text(value: object) -> str | None:
+    """Return the text of a list or object that is small and canonical already, without the copy that settles the others."""
+    if _room_left(value, DEPTH_MAX, _PLAIN_CHARACTERS) < 0:
+        return None
+    try:
+        text = "".join(_WRITE(value, 0))
+    except (ValueError, TypeError, RuntimeError):
+        # Somebody else changed it meanwhile; a copy is looked at and written.
+        return None
+    # A NUL is written like this, and a text that only looks like it goes the long way too.
+    return None if "\\u0000" in text else text
+
+
+def _room_left(value: object, depth: int, room: int) -> int:  # noqa: C901, PLR0912 - a call for each value is what it saves
+    """Count a list or object off the room that there is; less than 0 when it is too large, or is to be settled."""
+    kind = type(value)
+    if not depth or (kind is not dict and kind is not list):
+        return -1
+    items: Iterable[object] = value  # type: ignore[assignment]
+    if kind is dict:
+        for key in items:
+            if type(key) is not str:
+                return -1
+            room -= len(key)
+        items = value.values()  # type: ignore[attr-defined]
+    for item in items:
+        room -= _PLAIN_VALUE
+        kind = type(item)
+        if kind is str:
+            room -= len(item)  # type: ignore[arg-type]
+        elif item is None or kind is bool:
+            continue
+        elif kind is int:
+            if not -INTEGER_MAX <= item <= INTEGER_MAX:  # type: ignore[operator]
+                return -1
+        elif kind is float:
+            if not -_WHOLE_FROM < item < _WHOLE_FROM or (not item and math.copysign(1.0, item) < 0.0):  # type: ignore[operator, arg-type]
+                return -1
+        else:
+            room = _room_left(item, depth - 1, room)
+        if room < 0:
+            return -1
+    return room
 
 
 def encode(value: Json) -> str:

@@ -21,9 +21,8 @@ from storagelib.components.events import (
     Selection,
     Statistics,
     Stream,
-    payload_text,
 )
-from storagelib.documents import Json
+from storagelib.documents import Json, check_document
 from storagelib.errors import Conflict, InvalidInput
 from storagelib.identifiers import uuid7s
 from storagelib.limits import (
@@ -452,7 +451,7 @@ def _drafts(events: list[NewEvent]) -> list[Draft]:
         correlation = str(next(fresh)) if new.correlation_id is None else new.correlation_id
         if type(correlation) is not str or correlation not in names:
             names.add(correlation := check_text("correlation_id", correlation))
-        payload = payload_text(new.payload)
+        payload = check_document(new.payload, "payload")
         size += len(payload)
         kind = new.event_type
         if type(kind) is not str or kind not in types:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import accumulate, count, repeat
-from math import copysign
 from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 from storagelib import documents
 from storagelib.clocks import LONG_AGO
-from storagelib.documents import DEPTH_MAX, Json
+from storagelib.documents import Json
 from storagelib.errors import AlreadyExists
 from storagelib.limits import INTEGER_MAX
 from storagelib.records import maker
@@ -34,7 +32,6 @@ __all__ = [
     "event",
     "first_results",
     "numbered",
-    "payload_text",
 ]
 
 
@@ -244,14 +241,6 @@ class Statistics:
 
 
 _MICROSECOND: Final = timedelta(microseconds=1)
-# Payloads up to so many characters are looked at in the short way, each value counted for so many besides.
-_PLAIN_CHARACTERS: Final = 1 << 20
-_PLAIN_VALUE: Final = 8
-_WHOLE_FROM: Final = 1e16
-# Made once: JSONEncoder makes one for each document.
-_ENCODE: Final[Callable[[Json, int], Iterable[str]]] = json.encoder.c_make_encoder(  # type: ignore[attr-defined]
-    None, None, json.encoder.encode_basestring, None, ":", ",", False, False, False
-)
 _EVENT: Final = maker(Event)
 _APPENDED: Final = maker(Appended)
 
@@ -288,63 +277,6 @@ def appended(
             accumulate(repeat(_MICROSECOND), initial=place.time),
         )
     )
-
-
-def payload_text(value: object) -> str:
-    """Return a payload as canonical JSON text; the same as ``documents.check_document``, whose work most can do without.
-
-    A batch has many small documents, nearly all of them already what they would be settled to: these are looked at without
-    a copy being made.
-
-    >>> payload_text({"agent": "planner", "steps": [1, 2.5, None]})
-    '{"agent":"planner","steps":[1,2.5,null]}'
-    """
-    if _room_left(value, DEPTH_MAX, _PLAIN_CHARACTERS) >= 0:
-        text = "".join(_ENCODE(value, 0))
-        # A NUL is written like this, and a text that only looks like it goes the long way too.
-        if "\\u0000" not in text and (text.isascii() or _encodes(text)):
-            return text
-    return documents.check_document(value, "payload")
-
-
-def _room_left(value: object, depth: int, room: int) -> int:  # noqa: C901, PLR0912 - a call for each value is what it saves
-    """Count a list or an object off the room that there is; less than 0 when it is too large, or is to be settled."""
-    kind = type(value)
-    if not depth or (kind is not dict and kind is not list):
-        return -1
-    items: Iterable[object] = value  # type: ignore[assignment]
-    if kind is dict:
-        for key in items:
-            if type(key) is not str:
-                return -1
-            room -= len(key)
-        items = value.values()  # type: ignore[attr-defined]
-    for item in items:
-        room -= _PLAIN_VALUE
-        kind = type(item)
-        if kind is str:
-            room -= len(item)  # type: ignore[arg-type]
-        elif item is None or kind is bool:
-            continue
-        elif kind is int:
-            if not -INTEGER_MAX <= item <= INTEGER_MAX:  # type: ignore[operator]
-                return -1
-        elif kind is float:
-            if not -_WHOLE_FROM < item < _WHOLE_FROM or (not item and copysign(1.0, item) < 0.0):  # type: ignore[operator, arg-type]
-                return -1
-        else:
-            room = _room_left(item, depth - 1, room)
-        if room < 0:
-            return -1
-    return room
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def numbered(drafts: Sequence[Draft]) -> tuple[dict[str, int], list[int]]:

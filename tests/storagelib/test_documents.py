@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 import json
+import math
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from storagelib import documents
 from storagelib.documents import DEPTH_MAX, VALUES_MAX, check_document, check_metadata, decode
 from storagelib.errors import InvalidInput
 from storagelib.limits import METADATA_BYTES_MAX
@@ -168,3 +171,123 @@ def test_a_fault_is_told_shortly_however_long_the_way_to_it() -> None:
     with pytest.raises(InvalidInput) as raised:
         check_document({"k" * 1_000_000: {"l" * 1_000_000: object()}})
     assert len(str(raised.value)) < 400
+
+
+ODD = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**64), 2**64)
+    | st.floats()
+    | st.text(st.characters())
+    | st.just("\\u0000")
+)
+ANYTHING = st.recursive(
+    ODD,
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters()), inner) | st.tuples(inner, inner),
+    max_leaves=20,
+)
+
+
+class Colour(enum.IntEnum):
+    """A number that is more than a number."""
+
+    RED = 1
+
+
+class Name(str):
+    """A text that is more than a text."""
+
+    __slots__ = ()
+
+
+def outcomes(value: object) -> list[tuple[str, str]]:
+    """Return the text that comes of a value, or how it is refused, by whichever way is taken and by the long one."""
+    found = []
+    with pytest.MonkeyPatch.context() as changed:
+        for _ in range(2):
+            try:
+                found.append(("text", check_document(value)))
+            except InvalidInput as error:
+                found.append(("refused", str(error)))
+            changed.setattr(documents, "_plain_text", lambda _: None)
+    return found
+
+
+@given(ANYTHING)
+def test_what_is_written_without_a_copy_is_the_same_text(value: object) -> None:
+    """The short way gives what the long one does, and refuses what it does, in the same words."""
+    short, long = outcomes(value)
+    assert short == long
+
+
+@given(st.dictionaries(TEXT, JSON))
+def test_a_usual_document_needs_no_copy(value: dict[str, Any]) -> None:
+    """Unless a number in it is settled, or a text looks like a NUL."""
+    text = check_document(value)
+    settled = "\\u0000" in text or repr(decode(text)) != repr(value)
+    assert settled or documents._plain_text(value) == text
+
+
+def test_what_changes_while_it_is_written_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number that another thread puts there behind the look is refused as any other, and no error of json's gets out."""
+    value: dict[str, float] = {"a": 1.0}
+    look = documents._room_left
+
+    def changed(*given: Any) -> int:
+        room = look(*given)
+        value["a"] = math.nan
+        return room
+
+    monkeypatch.setattr(documents, "_room_left", changed)
+    with pytest.raises(InvalidInput, match="not a finite number"):
+        check_document(value)
+
+
+def _deep(levels: int) -> object:
+    value: object = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+def _circle() -> object:
+    value: list[object] = []
+    value.append(value)
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": -0.0},
+        [0.0, 1e15, 1e16, 2.0**62, -1e300],
+        [math.nan],
+        {"a": {"b": math.inf}},
+        {"a": "\0"},
+        {"\0": 1},
+        {"a": "\\u0000"},
+        ["\ud800"],
+        {"\udfff": 1},
+        {1: 2},
+        {"a": (1, 2)},
+        [Colour.RED, Name("x"), {Name("x"): 1}],
+        [2**63 - 1, -(2**63) + 1],
+        [-(2**63)],
+        [2**63],
+        {"text": 'grüße 你好 \U0001f600 \u2028 \x7f "quoted" \\ /'},
+        "text",
+        b"bytes",
+        [b"bytes"],
+        _deep(100),
+        _deep(101),
+        _circle(),
+        ["x" * 600_000, "x" * 600_000],
+        [[["x" * 1_000] * 1_000] * 1_000],
+        [None] * 200_000,
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_odd_documents_become_the_same_text(value: object) -> None:
+    """At each edge of what the short way takes."""
+    short, long = outcomes(value)
+    assert short == long
