@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import statistics
 import time
@@ -101,22 +100,6 @@ def once(
             both[name] = time.perf_counter() - started
         taken.append((both["ours"], both["peer"]))
     return _pair(taken)
-
-
-def once_async(
-    ours: Callable[[], Awaitable[object]],
-    peer: Callable[[], Awaitable[object]],
-    loop: asyncio.Runner,
-    *,
-    runs: int = RUNS,
-    before: Callable[[], object] = lambda: None,
-) -> Pair:
-    """Measure long asynchronous work on one event loop."""
-
-    async def wait(work: Callable[[], Awaitable[object]]) -> None:
-        await work()
-
-    return once(lambda: loop.run(wait(ours)), lambda: loop.run(wait(peer)), runs=runs, before=before)
 
 
 def _median(call: Callable[[], object], calls: int) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import chain, repeat
 from typing import Final, Protocol
 from uuid import UUID
@@ -42,7 +42,6 @@ from storagelib.pages import Page, page_of, position_of
 
 __all__ = ["AsyncEvents", "AsyncEventsBackend"]
 
-_MICROSECOND: Final = timedelta(microseconds=1)
 _LANGUAGE_MAX: Final = 50
 _REASON_MAX: Final = 500
 _POLL_MAX: Final = 3600.0

@@ -138,5 +138,7 @@ def _without_state(error: psycopg.Error, outcome: Outcome) -> StorageError:
 
 def _reason(error: psycopg.Error, text: str) -> str:
     """Return what libpq says of the address; a connection string that it cannot read might be quoted, and is not told."""
-    first = text.partition("\n")[0].removeprefix("connection failed: ")[:_REASON_MAX]
+    first = (
+        text.partition("\n")[0].removeprefix("connection failed: ").removeprefix("connection is bad: ")[:_REASON_MAX]
+    )
     return f": {first}" if first and isinstance(error, psycopg.OperationalError) else ""

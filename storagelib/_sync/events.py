@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import chain, repeat
 from typing import Final, Protocol
 from uuid import UUID
@@ -43,7 +43,6 @@ from storagelib.pages import Page, page_of, position_of
 
 __all__ = ["Events", "EventsBackend"]
 
-_MICROSECOND: Final = timedelta(microseconds=1)
 _LANGUAGE_MAX: Final = 50
 _REASON_MAX: Final = 500
 _POLL_MAX: Final = 3600.0

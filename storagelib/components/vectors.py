@@ -208,6 +208,7 @@ class VectorStats:
     """From how many vectors on an index is worth building."""
     indexes: tuple[VectorIndex, ...]
     """The indexes there are."""
+    # Not compared: where it differs, what is found is the same.
     compared_by: str = field(default="pgvector", compare=False)
     """What compares vectors in an exact search: ``numpy``, ``sqlite-vec`` before it, or ``pgvector`` in the server."""
 

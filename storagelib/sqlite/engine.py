@@ -53,7 +53,8 @@ _CACHED_STATEMENTS: Final = 512
 class _Connection(sqlite3.Connection):
     """A connection that knows whether sqlite-vec was loaded into it."""
 
-    measures: bool | None = None
+    has_sqlite_vec: bool | None = None
+    """None until somebody asks."""
 
 
 class SqliteEngine:
@@ -86,7 +87,7 @@ class SqliteEngine:
         Raises ``MigrationError`` for a newer or busy one, ``InvalidInput`` when sqlite-vec is demanded and cannot be loaded.
         """
         try:
-            self._demand()
+            self._check_vector_scan()
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._presence = _present(self.path)
             self._writer = self._connect()
@@ -182,14 +183,15 @@ class SqliteEngine:
             raise _translated(error, self.path) from error
         self.give_back(connection)
 
-    def measures(self, connection: sqlite3.Connection) -> bool:
-        """Tell whether sqlite-vec is there on one of these connections; asking first loads it."""
+    def has_sqlite_vec(self, connection: sqlite3.Connection) -> bool:
+        """Tell whether sqlite-vec may be called on one of these connections; the first time it is loaded for that."""
         assert isinstance(connection, _Connection)  # noqa: S101 - there are no others
-        if connection.measures is None:
-            connection.measures = self._vector_scan != "numpy" and not vector_scan.load(connection)
-        return connection.measures
+        if connection.has_sqlite_vec is None:
+            connection.has_sqlite_vec = self._vector_scan != "numpy" and not vector_scan.load(connection)
+        return connection.has_sqlite_vec
 
-    def _demand(self) -> None:
+    def _check_vector_scan(self) -> None:
+        """Raise ``InvalidInput`` when sqlite-vec is demanded and cannot be loaded."""
         if self._vector_scan == "sqlite-vec":
             with closing(sqlite3.connect(":memory:")) as trial:
                 faults = vector_scan.load(trial)

@@ -17,7 +17,7 @@ __all__ = ["FUNCTIONS", "VectorScan", "load", "near"]
 VectorScan = Literal["auto", "numpy", "sqlite-vec"]
 """``auto`` takes sqlite-vec where it can be loaded, ``sqlite-vec`` demands it."""
 FUNCTIONS: Final[Mapping[str, str]] = {"cosine": "vec_distance_cosine", "l2": "vec_distance_L2"}
-"""What measures each metric; for the others there is nothing."""
+"""The function of sqlite-vec for each metric; it has none for the inner product."""
 _NEAR: Final = """
 WITH measured AS MATERIALIZED (
     SELECT rowid AS place, {function}(embedding, :query) AS distance FROM {table} WHERE tenant_id = :tenant{clause}
@@ -38,7 +38,7 @@ def near(metric: str, clause: str) -> str:
 
 
 def load(connection: sqlite3.Connection) -> tuple[str, ...]:
-    """Load sqlite-vec into a connection; return what is in the way, nothing when it is loaded.
+    """Load sqlite-vec into a connection; return the reasons why that cannot be done, none when it is loaded.
 
     Extensions may be loaded only while this function runs, so that no statement can load one.
     """
@@ -63,7 +63,7 @@ def _library() -> str | tuple[str, ...]:
     if not hasattr(sqlite3.Connection, "enable_load_extension"):
         found.append("this Python's sqlite3 was built without loadable extensions: use a Python that has them")
     if sys.byteorder != "little":
-        found.append("sqlite-vec reads vectors in the order of this machine, and they are stored little-endian")
+        found.append("sqlite-vec needs a little-endian machine, because vectors are stored that way: use numpy")
     try:
         import sqlite_vec  # noqa: PLC0415 - an extra, which only a search needs
     except ImportError:

@@ -253,7 +253,7 @@ class SqliteVectors(SqliteStore):
         counts = (0, 0, 0, 0)
         if _exists(database, dimension):
             counts = self._run(database, _STATS, dimension).fetchone()
-        compared_by = "sqlite-vec" if self.engine.measures(database) else "numpy"
+        compared_by = "sqlite-vec" if self.engine.has_sqlite_vec(database) else "numpy"
         return VectorStats(dimension, *counts, exact_scan_threshold(dimension), (), compared_by)
 
     @reads
@@ -289,7 +289,7 @@ class SqliteVectors(SqliteStore):
         clause, values = _meant(search.where)
         text = f"SELECT id, embedding FROM {{table}} WHERE tenant_id = :tenant{clause}"
         # For several queries one pass in numpy is faster than one for each in sqlite-vec.
-        if search.metric in vector_scan.FUNCTIONS and len(search.queries) == 1 and self.engine.measures(database):
+        if search.metric in vector_scan.FUNCTIONS and len(search.queries) == 1 and self.engine.has_sqlite_vec(database):
             text = vector_scan.near(search.metric, clause)
             stretch, slack = reach(search.metric, search.dimension)
             values |= {"query": search.queries.tobytes(), "k": search.k, "stretch": stretch, "slack": slack}

@@ -362,6 +362,9 @@ def _relationship(start: UUID, end: UUID, row: Sequence[Any], times: _Times) -> 
     )
 
 
+# A row of a walk has its depth (0), the place of its origin among the rows of the depth before (1), the entity (2 to 12: id 2,
+# properties 5, validity from 6, tx 8) and the relationship that led to it (13 to 22: id 13, whether it begins at the
+# entity 14, properties 16, validity from 17, tx 19). Properties are None where they are left out because they are large.
 def _left_out(rows: list[tuple[Any, ...]]) -> list[tuple[Query, dict[str, Any]]]:
     """Return what asks for the large documents that a walk left out, of entities and relationships; nothing for none."""
     nodes = [(row[2], row[8], row[6]) for row in rows if row[5] is None]
