@@ -46,6 +46,21 @@ def test_a_refused_write_leaves_what_was_known() -> None:
     assert not own.knows(("team", "other"))
 
 
+def test_a_refused_write_of_what_was_told_leaves_it_known() -> None:
+    """The watch tells a content while the same is written once more: the refusal takes nothing away from what is there."""
+    own = OwnEdits()
+    own.write(AT, b"one")
+    own.write(AT, b"one")
+    assert not own.seen(AT, b"one")
+    own.failed(AT, b"one")
+    assert own.seen(AT, b"edited")
+    own.delete(AT, "uid-1")
+    own.write(AT, b"one")
+    assert not own.seen(AT, b"one")
+    own.failed(AT, b"one")
+    assert own.seen(AT, b"edited"), "not what is seen first"
+
+
 def test_late_news_of_what_we_deleted_are_ours() -> None:
     """Neither its contents nor its end are an edit, even when its successor is there already."""
     own = OwnEdits()

@@ -25,26 +25,31 @@ class OwnEdits:
     def __init__(self) -> None:
         """Know nothing."""
         self._written: dict[Address, list[bytes]] = {}
+        # Where the watch has told the first content of the queue; elsewhere all of them are only expected.
+        self._told: set[Address] = set()
         self._deleted: dict[str, str] = {}
 
     def write(self, address: Address, content: bytes) -> None:
         """Expect a content; said before it is sent, because the watch may be faster than the answer."""
         contents = self._written.setdefault(address, [])
         contents.append(content)
-        del contents[:-_CONTENTS_MAX]
+        if len(contents) > _CONTENTS_MAX:
+            del contents[:-_CONTENTS_MAX]
+            self._told.discard(address)
 
     def failed(self, address: Address, content: bytes) -> None:
-        """Expect it no longer: the write was refused."""
+        """Expect it no longer: the write was refused. What the watch has told stays known, though it is the same."""
         contents = self._written.get(address, [])
-        if content in contents:
+        expected = contents[1:] if address in self._told else contents
+        if content in expected:
             # The last of equal ones is the one that was refused.
             del contents[len(contents) - 1 - contents[::-1].index(content)]
         if not contents:
-            self._written.pop(address, None)
+            self._forget(address)
 
     def delete(self, address: Address, uid: str) -> None:
         """Expect that an object goes; said before it is sent."""
-        self._written.pop(address, None)
+        self._forget(address)
         self._deleted[uid] = address[0]
         if len(self._deleted) > _DELETIONS_MAX:
             del self._deleted[next(iter(self._deleted))]
@@ -64,6 +69,7 @@ class OwnEdits:
     def seen(self, address: Address, content: bytes) -> bool:
         """Tell whether a content that the watch saw is somebody else's; what is seen first is only learned."""
         contents = self._written.setdefault(address, [content])
+        self._told.add(address)
         if content in contents:
             del contents[: contents.index(content)]
             return False
@@ -75,7 +81,7 @@ class OwnEdits:
         """Tell whether somebody else deleted an object; without a uid, one that a list no longer has."""
         if uid is not None and self._deleted.pop(uid, None) is not None:
             return False
-        return self._written.pop(address, None) is not None
+        return self._forget(address)
 
     def deleted_in(self, namespace: str | None) -> list[str]:
         """Return the uids of deletions that were not told back yet, of one namespace or (None) of all."""
@@ -85,3 +91,8 @@ class OwnEdits:
         """Forget deletions that a list has overtaken: the watch that follows it will not tell them."""
         for uid in uids:
             self._deleted.pop(uid, None)
+
+    def _forget(self, address: Address) -> bool:
+        """Know nothing of an address any more; tell whether anything was known."""
+        self._told.discard(address)
+        return self._written.pop(address, None) is not None
