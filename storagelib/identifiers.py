@@ -48,7 +48,7 @@ def uuid7s(count: int) -> list[UUID]:
 
 
 def _taken(more: int) -> int:
-    """Return the first of numbers that are this process's alone: the time and what follows it, and so many more behind."""
+    """Take a number and so many ``more`` behind it for this process alone, from the present time on; return the first."""
     global _last  # noqa: PLW0603 - one counter for the process is what makes them ordered
     fresh = (time.time_ns() // 1_000_000) << _RANDOM_BITS | int.from_bytes(os.urandom(10), "big") >> 6
     with _LOCK:

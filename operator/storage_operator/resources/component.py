@@ -64,7 +64,7 @@ class EventInterval(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """Parameters of the vectors; None means the default for the dimension (m, construction, threshold) or the count."""
+    """Parameters of the vectors; None is the default for the dimension, that of ``ef_search`` for the number of vectors."""
 
     dimensions: tuple[int, ...] = STANDARD_DIMENSIONS
     metric: Metric = Metric.COSINE

@@ -247,7 +247,7 @@ class PostgresVectors:
         return search.metric in self._indexes[search.dimension].metrics
 
     def _candidates(self, search: Search) -> str:
-        """Return how many candidates an index keeps: what the call says, else the cluster, and enough for ``k``."""
+        """Return how many candidates a search keeps: what the call says, else the cluster or the count, and enough for ``k``."""
         wanted = search.ef_search
         if wanted is None:
             known = self._indexes.get(search.dimension)
