@@ -20,7 +20,8 @@ FUNCTIONS: Final[Mapping[str, str]] = {"cosine": "vec_distance_cosine", "l2": "v
 """The function of sqlite-vec for each metric; it has none for the inner product."""
 _NEAR: Final = """
 WITH measured AS MATERIALIZED (
-    SELECT rowid AS place, {function}(embedding, :query) AS distance FROM {table} WHERE tenant_id = :tenant{clause}
+    SELECT rowid AS place, CASE length(embedding) WHEN :size THEN {function}(embedding, :query) ELSE -9e999 END AS distance
+      FROM {table} WHERE tenant_id = :tenant{clause}
 )
 SELECT found.id, found.embedding
   FROM measured CROSS JOIN {table} AS found ON found.rowid = measured.place
@@ -32,7 +33,8 @@ def near(metric: str, clause: str) -> str:
     """Return what selects ids and embeddings of the rows that may be among the ``:k`` nearest to ``:query``.
 
     Each row that is meant by ``clause`` is measured once. Where fewer than ``:k`` rows have a distance, all that have one
-    are selected; a row without a direction has none by cosine. ``:stretch`` and ``:slack`` are those of ``distances.reach``.
+    are selected; a row without a direction has none by cosine. What has not the ``:size`` bytes of a vector is damaged, and
+    always selected, for whoever reads it to tell. ``:stretch`` and ``:slack`` are those of ``distances.reach``.
     """
     return _NEAR.replace("{function}", FUNCTIONS[metric]).replace("{clause}", clause)
 

@@ -31,7 +31,7 @@ from storagelib.components.vectors import (
     match_of,
     vector_of,
 )
-from storagelib.errors import InvalidInput
+from storagelib.errors import Corrupted, InvalidInput
 from storagelib.limits import INTEGER_MAX
 from storagelib.sqlite import vector_scan
 from storagelib.sqlite.engine import SqliteStore, reads, reads_together, writes
@@ -292,7 +292,8 @@ class SqliteVectors(SqliteStore):
         if search.metric in vector_scan.FUNCTIONS and len(search.queries) == 1 and self.engine.has_sqlite_vec(database):
             text = vector_scan.near(search.metric, clause)
             stretch, slack = reach(search.metric, search.dimension)
-            values |= {"query": search.queries.tobytes(), "k": search.k, "stretch": stretch, "slack": slack}
+            query = search.queries.tobytes()
+            values |= {"query": query, "size": len(query), "k": search.k, "stretch": stretch, "slack": slack}
         return _best(self._run(database, text, search.dimension, **values), search)
 
     def _matching(self, database: Connection, hybrid: Hybrid) -> Iterator[list[Any]]:
@@ -380,6 +381,9 @@ def _chunks(cursor: Any, dimension: int) -> Iterator[list[Any]]:
 
 
 def _matrix(blobs: Sequence[bytes], dimension: int) -> Floats:
+    # Joined, one that is too short would lend the values of the next one.
+    if not set(map(len, blobs)) <= {4 * dimension}:
+        raise Corrupted(f"a stored vector has not the {dimension} dimensions of its table: the storage is damaged")
     return np.frombuffer(b"".join(blobs), "<f4").reshape(-1, dimension)
 
 

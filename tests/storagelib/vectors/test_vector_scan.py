@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import math
 import os
 import shutil
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import pytest
 
 from storagelib import Store, StoreConfig
 from storagelib.components.distances import distances, reach
+from storagelib.errors import Corrupted
 from storagelib.sqlite import vector_scan
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -178,6 +181,24 @@ def test_many_queries_go_through_the_rows_once(both: tuple[Any, Any], measuring:
     ]
     assert hybrid[0] == hybrid[1]
     assert measuring.calls == 50 * 2
+
+
+@pytest.mark.parametrize("sizes", [{"b": 0}, {"b": 31}, {"b": 36}, {"b": 64}, {"a": 28, "b": 36}])
+def test_a_vector_of_another_length_is_damage(both: tuple[Any, Any], tmp_path: Path, sizes: dict[str, int]) -> None:
+    """It is told, whoever measures first, and no other vector is taken for it."""
+    plain, fast = both
+    rows = np.random.default_rng(4).standard_normal((3, 8)).astype(np.float32)
+    plain.insert_many(["a", "b", "c"], rows)
+    with closing(sqlite3.connect(tmp_path / "a.db")) as file:
+        file.execute("PRAGMA ignore_check_constraints = 1")
+        file.executemany(
+            "UPDATE vector_embeddings_8 SET embedding = zeroblob(?) WHERE id = ?",
+            [(size, id_) for id_, size in sizes.items()],
+        )
+        file.commit()
+    for vectors, metric, k in itertools.product((plain, fast), ("cosine", "l2"), (1, 3)):
+        with pytest.raises(Corrupted, match="8 dimensions"):
+            vectors.search(rows[2], k, metric=metric)
 
 
 def test_the_reach_holds_for_sums_in_single_precision() -> None:
