@@ -88,7 +88,12 @@ class AsyncLogin:
             await self._try_connections()
         except psycopg.Error as error:
             raise translated(error, sent=False) from error
-        await self._pool.open()
+        try:
+            await self._pool.open()
+        except BaseException:
+            # A thread too many, say; the connection that was tried has no pool to be closed by.
+            await self.aclose()
+            raise
         return self
 
     def _connections(self) -> type[AsyncLibraryConnection]:

@@ -89,7 +89,12 @@ class Login:
             self._try_connections()
         except psycopg.Error as error:
             raise translated(error, sent=False) from error
-        self._pool.open()
+        try:
+            self._pool.open()
+        except BaseException:
+            # A thread too many, say; the connection that was tried has no pool to be closed by.
+            self.close()
+            raise
         return self
 
     def _connections(self) -> type[LibraryConnection]:

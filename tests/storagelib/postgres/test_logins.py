@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import psycopg
+import psycopg_pool
 import pytest
 from psycopg import sql
 
 from storagelib import AsyncStore, Credentials, Store, StoreConfig
+from storagelib._sync.postgres.database import Login
 from storagelib.config import PostgresConfig
 from storagelib.errors import InvalidInput, MigrationError, PermissionDenied, StorageError, Unavailable
 from tests.plugins.conformance import Tenants, opening_of
@@ -273,6 +275,29 @@ async def test_concurrent_tenants_share_connections_and_nothing_else(conformance
                 assert list(await kv.list_keys()) == ["turns", "who"]
 
         await asyncio.gather(*(live(tenant) for tenant in tenants))
+
+
+def test_a_pool_that_cannot_open_leaves_no_connection(
+    conformance_tenants: Tenants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that was tried is closed, which nobody else would do before it is collected."""
+    tried: list[Any] = []
+    trying = Login._try_connections
+
+    def try_connections(login: Login) -> None:
+        trying(login)
+        tried.append(login._tried)
+
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    opening = opening_of(conformance_tenants, "role", pool_min=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(Login, "_try_connections", try_connections)
+        patched.setattr(psycopg_pool.ConnectionPool, "open", refuse)
+        with pytest.raises(RuntimeError, match="thread"):
+            Store.open(opening.config, provider=opening.provider)
+    assert [connection.closed for connection in tried] == [True]
 
 
 def test_a_closed_store_says_so(conformance_tenants: Tenants) -> None:
