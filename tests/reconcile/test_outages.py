@@ -21,6 +21,11 @@ from tests.plugins.installation import Installation, bootstrapped_on
 from tests.reconcile.stage import Stage, opens
 
 
+def started(server: EmbeddedPostgres) -> EmbeddedPostgres:
+    """Start a server that keeps what it committed when it is killed: losing it is what the faster setting allows."""
+    return server.start(durable=True)
+
+
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[EmbeddedPostgres]:
     """Give a server that tests may stop, and start again."""
@@ -28,8 +33,7 @@ def own_server() -> Iterator[EmbeddedPostgres]:
     ownership.claim(name)
     server = EmbeddedPostgres(name)
     try:
-        # A killed server must keep what it committed: losing it is what the faster setting allows.
-        yield server.start(durable=True)
+        yield started(server)
     finally:
         server.remove()
         ownership.release(name)
@@ -41,7 +45,7 @@ def mortal(own_server: EmbeddedPostgres) -> Iterator[Installation]:
     with bootstrapped_on(own_server.dsn()) as made:
         yield made
         if not own_server.running():
-            own_server.start()
+            started(own_server)
 
 
 async def until_ready(stage: Stage, keys: list[Any], seconds: float = 200.0) -> None:
@@ -71,7 +75,7 @@ async def test_a_server_that_stops_during_a_burst_costs_only_time(
     await stage.run(late)
     assert stage.condition(late, "Provisioned")[0] == "Unknown"
     assert time.monotonic() - began < ACQUIRE_TIMEOUT_SECONDS, "somebody waited for the dead server"
-    await asyncio.to_thread(own_server.start)
+    await asyncio.to_thread(started, own_server)
     await until_ready(stage, [*keys, late])
     for key in (*keys, late):
         assert opens(stage.dsn(key), key.name)
@@ -99,7 +103,7 @@ async def test_the_breaker_answers_at_once_while_it_is_open(
     assert tried == []
     assert {stage.condition(key, "Provisioned")[0] for key in keys} == {"Unknown"}
     breaker.open_until = opens_again
-    await asyncio.to_thread(own_server.start)
+    await asyncio.to_thread(started, own_server)
     await until_ready(stage, keys)
     assert {"connect", "_opened"} >= set(tried) > set()
     await stage.reconciler.close()
