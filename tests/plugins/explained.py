@@ -19,10 +19,11 @@ from tests.plugins.conformance import Tenants
 def crowded(tenants: Tenants, fill: str, many: int) -> str:
     """Make a tenant with many rows beside another one with as many; the text that writes both names it and their number."""
     tenant = tenants.new("role")
-    installation = tenants.installation
-    with closing(installation.connect(installation.names.maintenance)) as maintenance:
-        maintenance.execute(fill.replace("{tenant}", tenant).replace("{many}", str(many)).encode())
-    with closing(psycopg.connect(installation.superuser_dsn, autocommit=True)) as superuser:
+    with closing(psycopg.connect(tenants.installation.superuser_dsn, autocommit=True)) as superuser:
+        # Rows that were few and wide when they were counted last have the checks of foreign keys planned for few: by an
+        # index of which they read all of a tenant, for each row.
+        superuser.execute("SET session_replication_role = replica")
+        superuser.execute(fill.replace("{tenant}", tenant).replace("{many}", str(many)).encode())
         superuser.execute("VACUUM ANALYZE")
     return tenant
 
