@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from storagelib.errors import Unavailable
 
-__all__ = ["AsyncBlocking", "AsyncLock", "Blocking", "Lock", "async_sleep", "sleep"]
+__all__ = ["AsyncBlocking", "AsyncHome", "AsyncLock", "Blocking", "Home", "Lock", "async_sleep", "sleep"]
 
 Result = TypeVar("Result")
 
@@ -28,6 +28,29 @@ async_sleep = asyncio.sleep
 def sleep(seconds: float) -> None:
     """Wait; the twin of ``async_sleep``."""
     time.sleep(seconds)
+
+
+class AsyncHome:
+    """The event loop that connections belong to: in another one a call would wait for what nobody tells it."""
+
+    def __init__(self) -> None:
+        """Take the first loop that asks."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def check(self) -> None:
+        """Raise ``Unavailable`` in any other loop than the first."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise Unavailable("the store was opened in another event loop: open one in each")
+            self._loop = loop
+
+
+class Home:
+    """The twin: a blocking store is used by every thread."""
+
+    def check(self) -> None:
+        """Do nothing."""
 
 
 class AsyncBlocking:

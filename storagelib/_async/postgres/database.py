@@ -21,7 +21,7 @@ from storagelib._postgres.forks import check_process, watch
 from storagelib._postgres.identity import FACTS, TENANT, check_tenant, installation
 from storagelib._postgres.session import Call, Installation, Session
 from storagelib._postgres.watching import AsyncWatching
-from storagelib.blocking import async_sleep
+from storagelib.blocking import AsyncHome, async_sleep
 from storagelib.config import PostgresConfig
 from storagelib.credentials import Credentials
 from storagelib.errors import PermissionDenied, StorageError, Unavailable
@@ -55,6 +55,7 @@ class AsyncLogin:
         self._config = config
         self._refusal: StorageError | psycopg.Error | None = None
         self._process = os.getpid()
+        self._home = AsyncHome()
         self._found: Installation | None = None
         self._pipelines = config.pipeline == "auto"
         # The connection that was tried when the login was opened; the pool's first.
@@ -84,6 +85,7 @@ class AsyncLogin:
 
     async def open(self) -> AsyncLogin:
         """Try one connection, so that a wrong configuration is told at once and as what it is, and open the pool."""
+        self._home.check()
         try:
             await self._try_connections()
         except psycopg.Error as error:
@@ -158,6 +160,7 @@ class AsyncLogin:
     async def lend(self) -> AsyncLibraryConnection:
         """Take a connection that the server has not hung up on."""
         check_process(self._process)
+        self._home.check()
         while True:
             with self._keeping:
                 connection = self._kept.pop() if self._kept else None

@@ -22,7 +22,7 @@ from storagelib._postgres.forks import check_process, watch
 from storagelib._postgres.identity import FACTS, TENANT, check_tenant, installation
 from storagelib._postgres.session import Call, Installation, Session
 from storagelib._postgres.watching import Watching
-from storagelib.blocking import sleep
+from storagelib.blocking import Home, sleep
 from storagelib.config import PostgresConfig
 from storagelib.credentials import Credentials
 from storagelib.errors import PermissionDenied, StorageError, Unavailable
@@ -56,6 +56,7 @@ class Login:
         self._config = config
         self._refusal: StorageError | psycopg.Error | None = None
         self._process = os.getpid()
+        self._home = Home()
         self._found: Installation | None = None
         self._pipelines = config.pipeline == "auto"
         # The connection that was tried when the login was opened; the pool's first.
@@ -85,6 +86,7 @@ class Login:
 
     def open(self) -> Login:
         """Try one connection, so that a wrong configuration is told at once and as what it is, and open the pool."""
+        self._home.check()
         try:
             self._try_connections()
         except psycopg.Error as error:
@@ -159,6 +161,7 @@ class Login:
     def lend(self) -> LibraryConnection:
         """Take a connection that the server has not hung up on."""
         check_process(self._process)
+        self._home.check()
         while True:
             with self._keeping:
                 connection = self._kept.pop() if self._kept else None

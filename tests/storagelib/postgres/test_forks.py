@@ -1,13 +1,15 @@
-"""A process that forks with an open store: neither takes the other's answers, and the parent goes on."""
+"""A process that forks with an open store, or goes on in another event loop: nobody takes another's answers."""
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from storagelib import AsyncStore, StoreConfig, Unavailable
 from tests.plugins.conformance import Tenants
 
 SCRIPT = """
@@ -59,3 +61,24 @@ def test_a_child_leaves_its_parents_connections_alone(conformance_tenants: Tenan
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == "whole"
+
+
+def test_a_store_of_another_event_loop_is_told(conformance_tenants: Tenants) -> None:
+    """Nothing waits there for answers that come elsewhere; in its own loop the store goes on."""
+    own = conformance_tenants.of(conformance_tenants.new("role"))
+
+    async def opened() -> AsyncStore:
+        return await AsyncStore.open(StoreConfig.from_credentials(own))
+
+    async def used(store: AsyncStore) -> bytes | None:
+        return await store.for_tenant(own.tenant_id).kv.get("who")
+
+    home = asyncio.new_event_loop()
+    store = home.run_until_complete(opened())
+    try:
+        with pytest.raises(Unavailable, match="another event loop"):
+            asyncio.run(asyncio.wait_for(used(store), 60))
+        assert home.run_until_complete(used(store)) is None
+    finally:
+        home.run_until_complete(store.aclose())
+        home.close()
