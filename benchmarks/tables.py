@@ -23,6 +23,7 @@ _TITLES: Final = {
     "kv": "Keys and values",
     "row-level": "Row-level security",
     "target": "Absolute targets",
+    "vector_scan": "Vectors in SQLite",
     "workflow_states": "Workflow states",
 }
 _LIMIT: Final = re.compile(r"(?P<sense>[<≤>≥]) ?\+?(?P<value>[0-9][0-9,.]*)(?P<rest>.*)")
@@ -45,7 +46,7 @@ def tables_of(folder: Path) -> list[Table]:
 def _area(path: Path) -> list[Table]:
     results = json.loads(path.read_text(encoding="utf-8"))
     if path.stem != SPLIT:
-        return [Table(path.stem, path.stem.capitalize(), results)]
+        return [Table(path.stem, _title(path.stem), results)]
     parts: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
         parts.setdefault(result["name"].split()[0].rstrip(":,"), []).append(result)
