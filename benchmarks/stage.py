@@ -222,7 +222,8 @@ class ReadyWatch:
         deadline = time.monotonic() + timeout
         while missing:
             self._news.clear()
-            await asyncio.wait_for(self._news.wait(), max(0.1, deadline - time.monotonic()))
+            async with asyncio.timeout(max(0.1, deadline - time.monotonic())):
+                await self._news.wait()
             missing -= self.ready.keys()
 
 

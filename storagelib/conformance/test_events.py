@@ -385,7 +385,8 @@ async def test_a_subscription_waits_for_what_comes(tenant: Any) -> None:
         await asyncio.sleep(0.05)
         assert not coming.done()
         await log.append("x", 3, stream="s")
-        assert (await asyncio.wait_for(coming, 10)).payload == 3
+        async with asyncio.timeout(10):
+            assert (await coming).payload == 3
 
 
 async def test_a_subscription_from_the_end_gives_what_is_new(tenant: Any) -> None:
@@ -397,7 +398,8 @@ async def test_a_subscription_from_the_end_gives_what_is_new(tenant: Any) -> Non
         await asyncio.sleep(0.2)
         assert not coming.done()
         await log.append("t", "new", stream="s")
-        assert (await asyncio.wait_for(coming, 10)).payload == "new"
+        async with asyncio.timeout(10):
+            assert (await coming).payload == "new"
 
 
 async def test_consumers_keep_their_place(tenant: Any) -> None:
@@ -556,9 +558,10 @@ async def test_concurrent_writers_leave_no_gap(tenant: Any) -> None:
 
     seen: list[Event]
     some: list[Event]
-    results: list[Any] = await asyncio.wait_for(
-        asyncio.gather(watch([], total), watch(["one"], total // 2), *(write(writer) for writer in range(WRITERS))), 120
-    )
+    async with asyncio.timeout(120):
+        results: list[Any] = await asyncio.gather(
+            watch([], total), watch(["one"], total // 2), *(write(writer) for writer in range(WRITERS))
+        )
     seen, some = results[:2]
     assert [event.position for event in seen] == list(range(1, total + 1))
     assert some == [event for event in seen if event.event_type == "one"]
@@ -589,7 +592,8 @@ async def test_of_many_who_expect_the_same_one_wins(tenant: Any) -> None:
             wins.append(where.sequence)
             done += 1
 
-    await asyncio.wait_for(asyncio.gather(*(count(writer) for writer in range(4))), 120)
+    async with asyncio.timeout(120):
+        await asyncio.gather(*(count(writer) for writer in range(4)))
     assert sorted(wins) == list(range(1, 13))
     assert await log.end() == 12
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,8 +12,9 @@ import aiohttp
 import pytest
 
 from storage_operator.adapters.kubernetes.client import ApiClient
+from storage_operator.errors import ApiConflict
 from storage_operator.handlers.routing import ready
-from storage_operator.handlers.runner import ExitCode
+from storage_operator.handlers.runner import ExitCode, Watchdog
 from storage_operator.settings import OperatorSettings
 from storage_operator.world import Key, Kind
 from tests.plugins.controlplane import Cluster
@@ -181,9 +183,20 @@ async def test_losing_the_lease_ends_the_run_and_frees_nothing_of_the_new_leader
     operator.start()
     await operator.started()
     path = f"/apis/coordination.k8s.io/v1/namespaces/{operator_settings.lease_namespace}/leases"
-    lease = await api.get(f"{path}/{operator_settings.lease_name}")
-    lease["spec"]["holderIdentity"] = "successor"
-    await api.request("PUT", f"{path}/{operator_settings.lease_name}", body=lease)
+
+    async def taken() -> bool:
+        lease = await api.get(f"{path}/{operator_settings.lease_name}")
+        lease["spec"]["holderIdentity"] = "successor"
+        try:
+            await api.request("PUT", f"{path}/{operator_settings.lease_name}", body=lease)
+        except ApiConflict:
+            # The leader renewed between the two requests.
+            return False
+        return True
+
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not await taken():
+            pass
     assert operator.task is not None
     assert await asyncio.wait_for(operator.task, operator_settings.lease_renew_deadline_seconds) is ExitCode.LEASE_LOST
     after = await api.get(f"{path}/{operator_settings.lease_name}")
@@ -211,3 +224,30 @@ async def test_two_operators_hand_over_without_a_gap_or_an_overlap(
     await second.started()
     await until(lambda: ready(second.engine.world.get(key)))
     assert first.engine.closed
+
+
+@pytest.mark.parametrize("leads", [True, False], ids=["leading", "waiting"])
+async def test_a_cancelled_run_leaves_nothing_behind(
+    operator_settings: OperatorSettings, run_operator: Make, leads: bool
+) -> None:
+    """No task of it goes on, and no watchdog ends a process in which the operator no longer works."""
+    if not leads:
+        leader = run_operator(replace(operator_settings, identity="leader"))
+        leader.start()
+        await leader.started()
+    watchdogs = {thread for thread in threading.enumerate() if isinstance(thread, Watchdog)}
+    operator = run_operator(operator_settings)
+    operator.start()
+    if leads:
+        await operator.started()
+    else:
+        await until(lambda: operator.runner._lease is not None and operator.runner._lease._observed is not None)
+    assert operator.task is not None
+    operator.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await operator.task
+    assert all(task.done() for task in operator.runner._background)
+    assert operator.runner.queue is not None
+    assert not operator.runner.queue._tasks
+    assert operator.engine.closed
+    await until(lambda: {thread for thread in threading.enumerate() if isinstance(thread, Watchdog)} <= watchdogs)

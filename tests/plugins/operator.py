@@ -7,7 +7,6 @@ is the queue, the lease or the watches use it, so that what they see comes from 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -106,7 +105,9 @@ class RunningOperator:
         self.metrics = Metrics()
         self.engines: list[RecordingEngine] = []
         self.configure: Callable[[RecordingEngine], None] = lambda _: None
-        self.runner = Runner(settings, self._build, metrics=self.metrics)
+        # A watchdog ends its process, which here is the one that runs the tests.
+        self.ended_with: list[int] = []
+        self.runner = Runner(settings, self._build, metrics=self.metrics, end=self.ended_with.append)
         self.task: asyncio.Task[ExitCode] | None = None
 
     async def _build(
@@ -181,8 +182,10 @@ async def run_operator() -> AsyncIterator[Callable[[OperatorSettings], RunningOp
         return made[-1]
 
     yield make
+    running = {operator.task for operator in made if operator.task is not None and not operator.task.done()}
     for operator in made:
-        if operator.task is not None and not operator.task.done():
-            operator.runner.stop()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(operator.task, WAIT_SECONDS)
+        operator.runner.stop()
+    if running:
+        _, running = await asyncio.wait(running, timeout=WAIT_SECONDS)
+    assert not running, f"an operator does not stop: {asyncio.all_tasks()}"
+    assert not [code for operator in made for code in operator.ended_with], "a watchdog would have ended its process"

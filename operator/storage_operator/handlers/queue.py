@@ -127,7 +127,8 @@ class WorkQueue:
         with contextlib.suppress(TimeoutError):
             while self._lanes.running:
                 self._finished.clear()
-                await asyncio.wait_for(self._finished.wait(), max(0.0, deadline - self._clock()))
+                async with asyncio.timeout(max(0.0, deadline - self._clock())):
+                    await self._finished.wait()
         cut = self._lanes.running
         for task in self._tasks:
             task.cancel()
@@ -152,7 +153,8 @@ class WorkQueue:
         due = self._lanes.next_due()
         timeout = None if due is None else max(0.0, due - self._clock())
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._signal.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._signal.wait()
 
     async def _run(self, job: Job) -> None:
         started = self._clock()

@@ -89,17 +89,23 @@ class Runner:
     """One run of the operator."""
 
     def __init__(
-        self, settings: OperatorSettings, build_engine: EngineFactory, *, metrics: Metrics | None = None
+        self,
+        settings: OperatorSettings,
+        build_engine: EngineFactory,
+        *,
+        metrics: Metrics | None = None,
+        end: Callable[[int], None] = os._exit,
     ) -> None:
-        """``build_engine`` makes the reconciler once the cluster is reachable."""
+        """``build_engine`` makes the reconciler once the cluster is reachable, ``end`` is the watchdog's."""
         self._settings = settings
         self._build_engine = build_engine
         self._metrics = metrics or Metrics()
+        self._end = end
         self._stop = asyncio.Event()
         self._lease: Lease | None = None
         self._watchdog: Watchdog | None = None
         self._watches: Watches | None = None
-        self._background: list[asyncio.Task[None]] = []
+        self._background: list[asyncio.Task[Any]] = []
         self.http_port = 0
         self.watching = False
         self.queue: WorkQueue | None = None
@@ -119,13 +125,15 @@ class Runner:
         )
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(client.aclose)
-            parts = await self._unless_stopped(self._assemble(client, stack))
-            if parts is None:
-                return ExitCode.STOPPED
             try:
-                return await self._lead(parts)
+                parts = await self._unless_stopped(self._assemble(client, stack))
+                return ExitCode.STOPPED if parts is None else await self._lead(parts)
             finally:
+                # A run that is cancelled, too, leaves nothing behind that writes; only then may the watchdog rest.
+                if self.queue is not None:
+                    await self.queue.drain(0.0)
                 await self._end_background()
+                self._stand_down()
 
     async def _assemble(self, client: ApiClient, stack: contextlib.AsyncExitStack) -> _Parts:
         settings, metrics = self._settings, self._metrics
@@ -162,12 +170,12 @@ class Runner:
             self._lease = self._new_lease(parts.client)
             if await self._unless_stopped(_done(self._lease.acquire())) is None:
                 return ExitCode.STOPPED
-            lost = asyncio.create_task(self._lease.hold(), name="lease")
-            self._watchdog = Watchdog(self._lease)
+            lost = self._spawn(self._lease.hold(), "lease")
+            self._watchdog = Watchdog(self._lease, end=self._end)
             self._watchdog.start()
         parts.health.leading = True
-        work = asyncio.create_task(self._work(parts), name="work")
-        stopped = asyncio.create_task(_done(self._stop.wait()), name="stop")
+        work = self._spawn(self._work(parts), "work")
+        stopped = self._spawn(_done(self._stop.wait()), "stop")
         awaited: set[asyncio.Task[Any]] = {work, stopped} | ({lost} if lost else set())
         done, _ = await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
         if lost is not None and lost in done:
@@ -258,7 +266,8 @@ class Runner:
         parts.health.leading = False
         await parts.queue.drain(0.0)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(parts.engine.aclose(), ABANDON_SECONDS)
+            async with asyncio.timeout(ABANDON_SECONDS):
+                await parts.engine.aclose()
         await self._stop_watches(work)
         self._stand_down()
         return ExitCode.LEASE_LOST
@@ -306,13 +315,13 @@ class Runner:
         """Run a step of the start; None when a stop was asked for first."""
         task = asyncio.create_task(step)
         stopped = asyncio.create_task(_done(self._stop.wait()))
-        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if task.done():
-            return task.result()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        return None
+        try:
+            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            return task.result() if task.done() else None
+        finally:
+            task.cancel()
+            stopped.cancel()
+            await asyncio.gather(task, stopped, return_exceptions=True)
 
     def _take_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -326,8 +335,10 @@ class Runner:
         if self.queue is not None:
             self.queue.add(key, Lane.RETRY)
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        self._background.append(asyncio.create_task(work, name=name))
+    def _spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        task = asyncio.create_task(work, name=name)
+        self._background.append(task)
+        return task
 
     async def _end_background(self) -> None:
         for task in self._background:
@@ -338,7 +349,7 @@ class Runner:
 class Watchdog(threading.Thread):
     """Ends the process when the lease ran out and the process still lives: a blocked event loop cannot end itself."""
 
-    def __init__(self, lease: Lease, *, end: Callable[[int], None] = os._exit) -> None:
+    def __init__(self, lease: Lease, *, end: Callable[[int], None]) -> None:
         """``end`` leaves the process without asking the event loop."""
         super().__init__(name="lease watchdog", daemon=True)
         self._lease = lease

@@ -157,8 +157,12 @@ class Watches:
             stop_flag=self._stop,
             **scope,
         )
-        started()
-        await kopf.run_tasks(tasks, ignored=_EveryTask())
+        try:
+            started()
+            await kopf.run_tasks(tasks, ignored=_EveryTask())
+        finally:
+            # One of kopf's tasks waits for nothing but this, and is no root task, which alone are ended.
+            self._stop.set()
 
     def stop(self) -> None:
         """End the streams."""

@@ -180,6 +180,29 @@ async def test_a_lease_taken_by_force_ends_the_holder(api: ApiClient, candidate:
         assert not first.leading
 
 
+async def test_a_holder_that_is_told_to_stop_stops_though_an_answer_comes_at_that_moment(
+    candidate: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An order to stop that went under would keep a leader renewing while its process waits for it to end."""
+    lease = candidate("one")
+    await lease.acquire()
+    answers: list[asyncio.Future[bool]] = []
+
+    async def renewed() -> bool:
+        answers.append(asyncio.get_running_loop().create_future())
+        return await answers[-1]
+
+    monkeypatch.setattr(lease, "_try", renewed)
+    held = asyncio.create_task(lease.hold())
+    await until(lambda: answers, what="a request is under way")
+    answers[0].set_result(True)
+    held.cancel()
+    done, _ = await asyncio.wait({held}, timeout=1)
+    held.cancel()
+    assert done
+    assert held.cancelled()
+
+
 async def test_with_a_hanging_api_server_the_holder_is_out_before_anybody_else_can_lead(
     installed_crds: Cluster, api: ApiClient, fresh_namespace: str, candidate: Candidate, clock: Clock
 ) -> None:

@@ -45,10 +45,10 @@ class EventRecorder:
         if self._task is None:
             return
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._queue.join(), CLOSE_SECONDS)
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._queue.join()
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.gather(self._task, return_exceptions=True)
 
     def record(self, body: Body, type_: EventType, reason: str, message: str) -> None:
         """Queue one Event unless the object's last one was the same; a full queue drops it and counts."""

@@ -120,7 +120,8 @@ class Lease:
 
     async def _renew(self) -> None:
         try:
-            held = await asyncio.wait_for(self._try(), max(0.01, self.deadline - self._clock()))
+            async with asyncio.timeout(max(0.01, self.deadline - self._clock())):
+                held = await self._try()
         except TimeoutError:
             return
         except ApiError as error:

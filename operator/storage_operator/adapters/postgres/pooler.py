@@ -35,10 +35,10 @@ async def accepts(target: Target, access: Access) -> bool:
         return True
     conninfo = dsn(target.pooler_host, target.pooler_port, target, access)
     try:
-        connection = await asyncio.wait_for(
-            psycopg.AsyncConnection.connect(conninfo, autocommit=True, connect_timeout=CONNECT_TIMEOUT_SECONDS),
-            CONNECT_TIMEOUT_SECONDS + 1,
-        )
+        async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS + 1):
+            connection = await psycopg.AsyncConnection.connect(
+                conninfo, autocommit=True, connect_timeout=CONNECT_TIMEOUT_SECONDS
+            )
     except (psycopg.OperationalError, TimeoutError):
         return False
     await connection.close()

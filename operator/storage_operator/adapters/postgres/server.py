@@ -268,11 +268,7 @@ async def answering(seconds: float) -> AsyncIterator[None]:
 async def connect(conninfo: str, **overrides: Any) -> psycopg.AsyncConnection[TupleRow]:
     """Open one session outside the pool (first contact, migrations, the probe); raises ``DatabaseFault``."""
     try:
-        return await asyncio.wait_for(
-            psycopg.AsyncConnection.connect(conninfo, autocommit=True, **{**_SESSION, **overrides}),
-            CONNECT_TIMEOUT_SECONDS + 1,
-        )
-    except TimeoutError as error:
-        raise DatabaseFault("Unreachable", "the server did not answer in time", connection=True) from error
+        async with answering(CONNECT_TIMEOUT_SECONDS + 1):
+            return await psycopg.AsyncConnection.connect(conninfo, autocommit=True, **{**_SESSION, **overrides})
     except psycopg.Error as error:
         raise translate(error) from error
