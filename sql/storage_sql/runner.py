@@ -319,12 +319,13 @@ SQLITE_TABLE = """CREATE TABLE IF NOT EXISTS schema_migrations (
 def migrate_sqlite(
     options: RunOptions | None = None, files: Sequence[Migration] | None = None
 ) -> Generator[Effect, Rows, MigrationReport]:
-    """Bring an SQLite database to the target; a driver reports `database is locked` as 55P03."""
+    """Bring an SQLite database to the target, in one transaction; a driver reports `database is locked` as 55P03.
+
+    Whoever opens the file next finds all of it or nothing, and a new file costs one write to the disk.
+    """
     chosen = options or RunOptions()
     known = migrations.available("sqlite") if files is None else files
     deadline = chosen.now() + chosen.budget_seconds
-    first: int | None = None
-    done: list[str] = []
     pause = chosen.pause_seconds
     while True:
         try:
@@ -332,14 +333,9 @@ def migrate_sqlite(
             yield Query(SQLITE_TABLE)
             rows = yield Query("SELECT version, name, checksum FROM schema_migrations ORDER BY version")
             plan = migrations.plan(rows, known, chosen.target)
-            first = plan.current if first is None else first
-            if not plan.pending:
-                yield Query("COMMIT")
-                return MigrationReport(first, plan.target, tuple(done))
-            yield from _apply_sqlite(plan.pending[0], chosen)
-            done.append(plan.pending[0].label)
-            pause = chosen.pause_seconds
-            continue
+            for migration in plan.pending:
+                yield from _apply_sqlite(migration, chosen)
+            yield Query("COMMIT")
         except migrations.MigrationError:
             yield Query("ROLLBACK")
             raise
@@ -351,6 +347,8 @@ def migrate_sqlite(
             if chosen.now() + pause > deadline:
                 message = f"no lock within {chosen.budget_seconds:g} s: {failure.message}"
                 raise LockBudgetSpent(message) from failure
+        else:
+            return MigrationReport(plan.current, plan.target, tuple(migration.label for migration in plan.pending))
         yield Sleep(pause * (0.5 + chosen.chance()))
         pause = min(pause * 2, chosen.pause_seconds_max)
 
@@ -369,7 +367,6 @@ def _apply_sqlite(migration: Migration, options: RunOptions) -> Generator[Effect
             options.release,
         ),
     )
-    yield Query("COMMIT")
 
 
 def _forgive_rollback() -> Generator[Effect, Rows, None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 _TOKEN = re.compile(
     r"""--[^\n]*
@@ -19,6 +20,8 @@ _TOKEN = re.compile(
 )
 
 
+# As many as one release has files: a process that opens many SQLite files reads each text once.
+@lru_cache(maxsize=64)
 def split(sql: str) -> tuple[str, ...]:
     """Return the statements without their semicolons; comments alone are no statement.
 

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from storage_sql.stores import STORES_BY_NAME
+from storagelib import Store
 from storagelib.config import ComponentConfig, StoreConfig
 
 __all__ = ["Opening", "SettableClock", "Subject", "memory", "sqlite"]
@@ -81,10 +83,21 @@ def _in_memory(_request: Any) -> Iterator[Opening]:
     yield Opening(StoreConfig.in_memory())
 
 
+@cache
+def _new_file() -> bytes:
+    """Return the file that a store makes: making one for each test would be most of what the tests do."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "conformance.db")
+        Store.open(StoreConfig.on_sqlite(path)).close()
+        return path.read_bytes()
+
+
 @contextmanager
 def _on_sqlite(_request: Any) -> Iterator[Opening]:
     with tempfile.TemporaryDirectory() as folder:
-        yield Opening(StoreConfig.on_sqlite(Path(folder, "conformance.db"), durability="normal"))
+        path = Path(folder, "conformance.db")
+        path.write_bytes(_new_file())
+        yield Opening(StoreConfig.on_sqlite(path, durability="normal"))
 
 
 memory: Final = Subject("memory", _in_memory)

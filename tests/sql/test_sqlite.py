@@ -70,11 +70,13 @@ def test_ten_runners_apply_each_file_once(tmp_path: Path) -> None:
 
 
 def test_failed_file_leaves_nothing(tmp_path: Path) -> None:
-    """Statements of a failed file are undone, tables included."""
+    """Statements of a failed file are undone, tables included, and so are the files that were applied before it."""
     path = tmp_path / "agents.db"
-    broken = Migration(2, "broken", "CREATE TABLE left_over (n); INSERT INTO absent VALUES (1)")
+    migrate(path, target=1)
+    sound = Migration(2, "sound", "CREATE TABLE left_over (n)")
+    broken = Migration(3, "broken", "INSERT INTO left_over VALUES (1); INSERT INTO absent VALUES (1)")
     with pytest.raises(MigrationFailed, match="absent"):
-        migrate(path, (FILES[0], broken))
+        migrate(path, (FILES[0], sound, broken))
     assert rows(path, "SELECT max(version) FROM schema_migrations") == [(1,)]
     assert rows(path, "SELECT name FROM sqlite_master WHERE name = 'left_over'") == []
 
