@@ -29,8 +29,7 @@ def release(chart: Any, control_plane: Any, fresh_namespace: str) -> Iterator[st
     rendered = chart.template(namespace=fresh_namespace).objects
     for each in rendered:
         control_plane.run("apply", "--server-side", "--force-conflicts", "-f", "-", manifest=each)
-    names = [f"crd/{kind.plural}.storage.llmspell.dev" for kind in Kind]
-    control_plane.run("wait", "--for=condition=Established", "--timeout=90s", *names)
+    control_plane.wait_until_defined()
     yield fresh_namespace
     # The namespace goes with what is in it; these are not in it.
     for each in rendered:

@@ -17,8 +17,6 @@ import yaml
 
 from storage_operator.resources.kinds import API_VERSION, Kind
 
-CRDS = Path(__file__).parents[2] / "crds"
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -83,9 +81,7 @@ class ApiServer:
 @pytest.fixture(scope="module")
 def api_server(control_plane: Any) -> Iterator[ApiServer]:
     """Give the API server with the definitions of crds/ established."""
-    control_plane.run("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
-    names = [f"crd/{kind.plural}.{API_VERSION.split('/', maxsplit=1)[0]}" for kind in Kind]
-    control_plane.run("wait", "--for=condition=Established", "--timeout=90s", *names)
+    control_plane.define()
     server = ApiServer(control_plane.kubeconfig)
     yield server
     server.close()

@@ -18,7 +18,6 @@ from storage_operator.devenv.controlplane import API_SERVER, ControlPlane
 from tests.e2e.conftest import OperatorProcess, Scene, ask, logins_of, operator_in, scene_on, wait_for
 from tests.plugins.controlplane import Cluster
 from tests.plugins.installation import Installation
-from tests.plugins.operator import CRDS
 
 pytestmark = pytest.mark.cluster
 
@@ -40,8 +39,7 @@ def plane() -> Iterator[Cluster]:
     try:
         control_plane.start()
         cluster = Cluster(control_plane.kubeconfig, control_plane.kubectl, control_plane)
-        cluster.run("apply", "--server-side", "-f", str(CRDS))
-        cluster.run("wait", "--for=condition=Established", "--timeout=100s", "crd", "--all")
+        cluster.define()
         yield cluster
     finally:
         control_plane.remove()

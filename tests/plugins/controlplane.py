@@ -24,6 +24,7 @@ from storage_operator.devenv.controlplane import CONTROLLER_MANAGER, ControlPlan
 from storage_operator.devenv.environment import remove_orphans
 from storage_operator.errors import UserError
 
+CRDS = Path(__file__).parents[2] / "crds"
 _KUBECONFIG_VARIABLE = "LLMSPELL_STORAGE_TEST_KUBECONFIG"
 _COMMAND_TIMEOUT_SECONDS = 120
 
@@ -57,6 +58,17 @@ class Cluster:
     def apply(self, manifest: Any, *, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Apply a manifest: an object, a List, or YAML text."""
         return self.run("apply", "-f", "-", manifest=manifest, check=check)
+
+    def define(self) -> None:
+        """Install the custom resources' definitions and wait until they are served."""
+        self.run("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
+        self.wait_until_defined()
+
+    def wait_until_defined(self) -> None:
+        """Wait until the custom resources are served, whoever installed their definitions."""
+        # A new definition has no conditions to wait for until its names are accepted.
+        for wish in ("jsonpath={.status.acceptedNames.kind}", "condition=Established"):
+            self.run("wait", f"--for={wish}", "--timeout=90s", "-f", str(CRDS))
 
 
 def _report(progress: toolchain.Progress) -> None:

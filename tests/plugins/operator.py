@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,10 +19,9 @@ from storage_operator.adapters.kubernetes.objects import KubernetesWorld
 from storage_operator.handlers.runner import ExitCode, Runner
 from storage_operator.metrics import Metrics
 from storage_operator.settings import OperatorSettings
-from storage_operator.world import FINALIZER, Key, Kind, Outcome
+from storage_operator.world import FINALIZER, Key, Outcome
 from tests.plugins.controlplane import Cluster
 
-CRDS = Path(__file__).parents[2] / "crds"
 # Only what is broken takes so long: a machine that is busy with other things may take many times what a test needs.
 WAIT_SECONDS = 60.0
 
@@ -141,9 +139,7 @@ class RunningOperator:
 @pytest.fixture(scope="session")
 def installed_crds(control_plane: Cluster) -> Cluster:
     """Give a cluster that knows the custom resources."""
-    control_plane.run("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
-    names = [f"crd/{kind.plural}.storage.llmspell.dev" for kind in Kind]
-    control_plane.run("wait", "--for=condition=Established", "--timeout=90s", *names)
+    control_plane.define()
     return control_plane
 
 

@@ -183,7 +183,9 @@ class Stage:
         self._stop_operator()
         prepared = self._prepare(CLUSTER_DATABASE)
         self._kubectl("apply", "--server-side", "--force-conflicts", "-f", str(DEFINITIONS))
-        self._kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(DEFINITIONS))
+        # A new definition has no conditions to wait for until its names are accepted.
+        for wish in ("jsonpath={.status.acceptedNames.kind}", "condition=Established"):
+            self._kubectl("wait", f"--for={wish}", "--timeout=30s", "-f", str(DEFINITIONS))
         self._kubectl("apply", "-f", str(MANIFESTS / "1-namespaces.yaml"))
         namespace, name = ADMIN_SECRET
         secret = {
