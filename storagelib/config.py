@@ -30,14 +30,14 @@ from storagelib.secret_keys import SecretKeys
 
 __all__ = [
     "ComponentConfig",
+    "Durability",
     "MemoryConfig",
     "Pipeline",
     "Pooler",
     "PostgresConfig",
     "SqliteConfig",
-    "SqliteDurability",
-    "SqliteVectorScan",
     "StoreConfig",
+    "VectorScan",
     "default_pool_max",
     "default_sqlite_path",
 ]
@@ -46,9 +46,9 @@ Pooler = Literal["none", "transaction"]
 """``transaction``: a pooler in transaction mode stands before the server, and a session is ours for one call only."""
 Pipeline = Literal["auto", "off"]
 """``auto``: tenant entry and statement go in one round trip, unless a trial shows that something between breaks it."""
-SqliteDurability = Literal["full", "normal"]
+Durability = Literal["full", "normal"]
 """``full``: a commit survives a power cut. ``normal``: the last commits may not; the file stays whole."""
-SqliteVectorScan = Literal["auto", "numpy", "sqlite-vec"]
+VectorScan = Literal["auto", "numpy", "sqlite-vec"]
 """What compares vectors: numpy, or sqlite-vec first; ``auto`` takes sqlite-vec where it can be loaded."""
 
 STORE_NAMES: Final = tuple(store.name for store in STORES)
@@ -112,13 +112,13 @@ class SqliteConfig:
 
     path: Path = field(default_factory=default_sqlite_path)
     """The file; its folder is made when it is not there."""
-    durability: SqliteDurability = "full"
+    durability: Durability = "full"
     """``full``: a commit survives a power cut. ``normal``: the last commits may not; the file stays whole."""
     busy_timeout_seconds: float = 5.0
     """How long to wait for another process that writes."""
     readers: int = 8
     """Connections kept open for reading beside the writer."""
-    vector_scan: SqliteVectorScan = "auto"
+    vector_scan: VectorScan = "auto"
     """What compares vectors: ``numpy``, or ``sqlite-vec`` first, which is faster; ``auto`` takes it where it is installed
     and this Python can load it. Answers are the same."""
 

@@ -71,17 +71,17 @@ class NewEvent:
 
     event_type: str
     """Kind of event, 1 to 255 characters."""
-    payload: Json = None
+    payload: Json
     """Any JSON value of up to 64 MiB."""
-    stream: str | None = None
+    stream: str | None
     """The stream, 1 to 255 characters."""
-    correlation_id: str | None = None
+    correlation_id: str | None
     """What it belongs to, 1 to 255 characters."""
-    occurred_at: datetime | None = None
+    occurred_at: datetime | None
     """When it happened."""
-    language: str = "python"
+    language: str
     """Language of the script that raised it, up to 50 characters."""
-    event_id: UUID | str | None = None
+    event_id: UUID | str | None
     """An id of the caller's, by which a second attempt is recognized."""
 
     def __init__(

@@ -16,12 +16,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from storage_sql import migrations
 from storage_sql.effects import Effect, Query, Sleep, SqlFailure, drive
 from storage_sql.runner import RunOptions, migrate_sqlite
 from storagelib.clocks import Clock, system_clock, to_microseconds
+from storagelib.config import Durability, VectorScan
 from storagelib.errors import (
     AlreadyExists,
     Conflict,
@@ -35,12 +36,8 @@ from storagelib.errors import (
 from storagelib.filters import json_meets, json_same
 from storagelib.release import release_name
 from storagelib.sqlite import vector_scan
-from storagelib.sqlite.vector_scan import VectorScan
 
-__all__ = ["Durability", "SqliteEngine", "SqliteStore", "reads", "reads_together", "writes", "writes_once"]
-
-Durability = Literal["full", "normal"]
-"""``full``: a commit survives a power cut. ``normal``: the last commits may not; the file stays whole."""
+__all__ = ["SqliteEngine", "SqliteStore", "reads", "reads_together", "writes", "writes_once"]
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")

@@ -10,12 +10,10 @@ import functools
 import sqlite3
 import sys
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final
 
-__all__ = ["FUNCTIONS", "VectorScan", "load", "near"]
+__all__ = ["FUNCTIONS", "load", "near"]
 
-VectorScan = Literal["auto", "numpy", "sqlite-vec"]
-"""``auto`` takes sqlite-vec where it can be loaded, ``sqlite-vec`` demands it."""
 FUNCTIONS: Final[Mapping[str, str]] = {"cosine": "vec_distance_cosine", "l2": "vec_distance_L2"}
 """The function of sqlite-vec for each metric; it has none for the inner product."""
 _NEAR: Final = """

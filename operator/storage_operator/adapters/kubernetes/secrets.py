@@ -173,11 +173,11 @@ class SecretStore:
         body = {"preconditions": {"uid": uid}}
         try:
             await self._client.request("DELETE", secret_path(namespace, name), body=body)
-        except (ApiNotFound, ApiConflict):
+        except ApiError as error:
             self.own.kept(uid)
-        except ApiError:
-            self.own.kept(uid)
-            raise
+            # Gone already, or another one of the same name.
+            if not isinstance(error, (ApiNotFound, ApiConflict)):
+                raise
 
 
 class SecretWatcher:
@@ -214,7 +214,8 @@ class SecretWatcher:
                 since = await self._list(scope)
                 failures, warned = 0, False
                 await self._follow(scope, since)
-                continue
+                # Whoever ends every stream at once is not asked at once again.
+                delay = BACKOFF_SECONDS[0]
             except ApiForbidden as error:
                 if not warned:
                     logger.warning("edited Secrets are noticed only at the next resync: %s", error)

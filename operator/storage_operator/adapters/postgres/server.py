@@ -56,8 +56,9 @@ class Breaker:
 
     def failed(self, fault: DatabaseFault) -> None:
         """Open for longer each time in a row; calls that were under way together fail once."""
-        opened, self.last = self.last is not None and self.clock() < self.open_until, fault
-        if opened:
+        was_open = self.last is not None and self.clock() < self.open_until
+        self.last = fault
+        if was_open:
             return
         self.failures += 1
         self.open_until = self.clock() + min(30.0, 2.0 ** min(self.failures - 1, 5))
