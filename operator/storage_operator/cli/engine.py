@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from importlib.metadata import version
 
+from storage_operator import tasks
 from storage_operator.adapters.kubernetes.objects import KubernetesWorld
 from storage_operator.handlers.runner import Engine, Wake
 from storage_operator.metrics import Metrics
@@ -35,8 +36,7 @@ class ReconcilerEngine:
     async def aclose(self) -> None:
         """End the housekeeping and close every session."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await tasks.end([self._task])
             self._task = None
         await self._reconciler.close()
 

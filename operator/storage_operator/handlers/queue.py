@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from storage_operator import tasks
 from storage_operator.errors import ApiConflict, ApiError, LeaseLost, Refused, Waiting
 from storage_operator.handlers.lanes import Group, Job, Lane, Lanes
 from storage_operator.metrics import Metrics
@@ -130,9 +131,7 @@ class WorkQueue:
                 async with asyncio.timeout(max(0.0, deadline - self._clock())):
                     await self._finished.wait()
         cut = self._lanes.running
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await tasks.end(self._tasks)
         self._tasks = []
         return cut
 

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from storage_operator import tasks
 from storage_operator.adapters.kubernetes.client import ApiClient
 from storage_operator.adapters.kubernetes.lease import Lease, LeaseTiming
 from storage_operator.adapters.kubernetes.objects import KubernetesWorld, collection_path
@@ -251,8 +252,7 @@ class Runner:
             logger.warning("cut off after %g s: %s", self._settings.drain_seconds, ", ".join(map(str, cut)))
         await parts.engine.aclose()
         if lost is not None:
-            lost.cancel()
-            await asyncio.gather(lost, return_exceptions=True)
+            await tasks.end([lost])
         self._stand_down()
         if self._lease is not None:
             await self._lease.release()
@@ -276,8 +276,7 @@ class Runner:
         if self._watches is not None and not work.done():
             self._watches.stop()
             await asyncio.wait({work}, timeout=STOP_SECONDS)
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
+        await tasks.end([work])
 
     def _stand_down(self) -> None:
         if self._watchdog is not None:
@@ -319,9 +318,7 @@ class Runner:
             await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
             return task.result() if task.done() else None
         finally:
-            task.cancel()
-            stopped.cancel()
-            await asyncio.gather(task, stopped, return_exceptions=True)
+            await tasks.end([task, stopped])
 
     def _take_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -341,9 +338,7 @@ class Runner:
         return task
 
     async def _end_background(self) -> None:
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await tasks.end(self._background)
 
 
 class Watchdog(threading.Thread):

@@ -11,6 +11,7 @@ import random
 import time
 from collections import Counter
 
+from storage_operator import tasks
 from storage_operator.adapters.postgres import vector_indexes
 from storage_operator.adapters.postgres.faults import DatabaseFault
 from storage_operator.adapters.postgres.retention import expire
@@ -50,9 +51,7 @@ class Housekeeper:
                 await asyncio.sleep(PASS_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
         finally:
             indexing = [tended.indexing for tended in self._context.fleet.all() if tended.indexing is not None]
-            for each in (*passes.values(), *indexing):
-                each.cancel()
-            await asyncio.gather(*passes.values(), *indexing, return_exceptions=True)
+            await tasks.end([*passes.values(), *indexing])
 
     async def _pass(self, tended: Tended) -> None:
         """Look after one cluster; what its database answers wrongly must not end the others' housekeeping."""

@@ -10,6 +10,7 @@ import socket
 from collections import OrderedDict
 from typing import Any
 
+from storage_operator import tasks
 from storage_operator.adapters.kubernetes.client import ApiClient
 from storage_operator.errors import ApiError
 from storage_operator.world import Body, EventType
@@ -47,8 +48,7 @@ class EventRecorder:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._queue.join()
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await tasks.end([self._task])
 
     def record(self, body: Body, type_: EventType, reason: str, message: str) -> None:
         """Queue one Event unless the object's last one was the same; a full queue drops it and counts."""
