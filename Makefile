@@ -32,8 +32,8 @@ test-fast: $(SYNCED) ## Pure and SQL tests, for the inner loop; under a minute
 	$(BIN)/pytest -m "not full and not cluster" -n $(WORKERS) --dist loadfile $(FAST) $(PYTEST_ARGS)
 
 .PHONY: test-full
-test-full: $(SYNCED) ## Everything, with the biggest sizes and the longest fault runs
-	$(BIN)/pytest $(PYTEST_ARGS)
+test-full: $(SYNCED) ## Everything, with the biggest sizes, the longest fault runs and random examples
+	$(BIN)/pytest --hypothesis-profile=searching $(PYTEST_ARGS)
 
 .PHONY: check
 check: $(SYNCED) ## Format, lint, types, import rules, docstrings, SQL lint

@@ -133,7 +133,7 @@ def _room_left(value: object, depth: int, room: int) -> int:  # noqa: C901, PLR0
         elif item is None or kind is bool:
             continue
         elif kind is int:
-            if not -INTEGER_MAX <= item <= INTEGER_MAX:  # type: ignore[operator]
+            if not -INTEGER_MAX - 1 <= item <= INTEGER_MAX:  # type: ignore[operator]
                 return -1
         elif kind is float:
             if not -_WHOLE_FROM < item < _WHOLE_FROM or (not item and math.copysign(1.0, item) < 0.0):  # type: ignore[operator, arg-type]
@@ -208,7 +208,7 @@ def _settle(value: object, depth: int, room: _Room) -> Json:  # noqa: C901, PLR0
     if value is None or kind is bool:
         return value
     if kind is int:
-        if not -INTEGER_MAX <= value <= INTEGER_MAX:  # type: ignore[operator]
+        if not -INTEGER_MAX - 1 <= value <= INTEGER_MAX:  # type: ignore[operator]
             raise _Unsettled
         return value
     if kind is float:

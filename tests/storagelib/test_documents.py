@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from storagelib import documents
@@ -221,6 +221,7 @@ def test_what_is_written_without_a_copy_is_the_same_text(value: object) -> None:
 
 
 @given(st.dictionaries(TEXT, JSON))
+@example({"least": -(2**63), "most": 2**63 - 1})
 def test_a_usual_document_needs_no_copy(value: dict[str, Any]) -> None:
     """Unless a number in it is settled, or a text looks like a NUL."""
     text = check_document(value)
