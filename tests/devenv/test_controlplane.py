@@ -8,7 +8,6 @@ import subprocess
 
 import pytest
 
-from storage_operator.devenv import process
 from storage_operator.devenv.controlplane import API_SERVER, ControlPlane
 from storage_operator.devenv.environment import Environment
 from storage_operator.errors import UserError
@@ -18,13 +17,6 @@ def kubectl(plane: ControlPlane, *arguments: str) -> subprocess.CompletedProcess
     """Run kubectl against this control plane."""
     command = [str(plane.kubectl), f"--kubeconfig={plane.kubeconfig}", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
-
-
-def kill_and_wait(plane: ControlPlane, part: str) -> None:
-    """End one program as a crash would, and wait until it is gone."""
-    (mark,) = (process.mark_of(status.pid) for status in plane.status() if status.name == part)
-    plane.kill(part, signal.SIGKILL)
-    assert mark is None or process.wait_until_gone(mark, 10)
 
 
 @pytest.fixture
@@ -37,7 +29,7 @@ def test_crash_is_noticed_and_healed(plane: ControlPlane) -> None:
     """A killed API server is reported with its log; the next start brings it back with everything in it."""
     assert kubectl(plane, "create", "namespace", "kept").returncode == 0
     url = plane.url()
-    kill_and_wait(plane, API_SERVER)
+    plane.kill(API_SERVER, signal.SIGKILL)
     with pytest.raises(
         UserError, match=r"kube-apiserver stopped by itself: the last lines of .*kube-apiserver\.log are"
     ):

@@ -148,7 +148,7 @@ class ControlPlane:
 
     def kill(self, part: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Send one program a signal: SIGKILL for a crash, SIGSTOP and SIGCONT for a program that hangs."""
-        process.send(self._require_state().marks[part], number)
+        process.strike(self._require_state().marks[part], number)
 
     def stop(self) -> None:
         """Stop every program and keep what is stored; nothing happens when nothing runs."""

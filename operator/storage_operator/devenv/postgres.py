@@ -152,8 +152,7 @@ class EmbeddedPostgres:
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send the server a signal, for tests of a database that crashes or hangs."""
-        state = self._require_state()
-        process.send(state.mark, number)
+        process.strike(self._require_state().mark, number)
 
     def running(self) -> bool:
         """Tell whether the server's process lives."""

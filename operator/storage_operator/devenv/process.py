@@ -152,6 +152,17 @@ def stop(mark: ProcessMark | None, *signals: signal.Signals, grace_seconds: floa
     )
 
 
+def strike(mark: ProcessMark, number: signal.Signals) -> None:
+    """Send a signal as if a process crashed or hung; after SIGKILL it is gone when this returns.
+
+    Those who talk to it learn of its end a moment before, and who starts it again then would find it dying.
+    """
+    if number == signal.SIGKILL:
+        stop(mark, number)
+    else:
+        send(mark, number)
+
+
 def tail(log: Path, lines: int = 15) -> str:
     """Return the last lines of a log, which is what a crash is explained by."""
     try:
