@@ -46,7 +46,7 @@ from storage_sql.tables import ColumnType, TableColumn, TenantTable, table
 from storagelib.clocks import FOREVER, LONG_AGO
 from storagelib.documents import DEPTH_MAX
 from storagelib.errors import Corrupted, InvalidInput
-from storagelib.limits import INTEGER_MAX
+from storagelib.limits import INTEGER_MAX, INTEGER_MIN
 
 __all__ = ["LINE_BYTES_MAX", "Record", "Value", "decode", "encode"]
 
@@ -203,7 +203,7 @@ def _storable(text: str) -> str:
 
 
 def _whole(_: TenantTable, value: object) -> int:
-    if type(value) is not int or not -INTEGER_MAX - 1 <= value <= INTEGER_MAX:
+    if type(value) is not int or not INTEGER_MIN <= value <= INTEGER_MAX:
         raise _Fault("must be a whole number of 64 bits")
     return value
 

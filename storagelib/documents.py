@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from storagelib.errors import Corrupted, InvalidInput
-from storagelib.limits import DOCUMENT_BYTES_MAX, INTEGER_MAX, METADATA_BYTES_MAX
+from storagelib.limits import DOCUMENT_BYTES_MAX, INTEGER_MAX, INTEGER_MIN, METADATA_BYTES_MAX
 
 __all__ = ["DEPTH_MAX", "VALUES_MAX", "Document", "Json", "check_document", "check_metadata", "decode", "encode"]
 
@@ -133,7 +133,7 @@ def _room_left(value: object, depth: int, room: int) -> int:  # noqa: C901, PLR0
         elif item is None or kind is bool:
             continue
         elif kind is int:
-            if not -INTEGER_MAX - 1 <= item <= INTEGER_MAX:  # type: ignore[operator]
+            if not INTEGER_MIN <= item <= INTEGER_MAX:  # type: ignore[operator]
                 return -1
         elif kind is float:
             if not -_WHOLE_FROM < item < _WHOLE_FROM or (not item and math.copysign(1.0, item) < 0.0):  # type: ignore[operator, arg-type]
@@ -208,7 +208,7 @@ def _settle(value: object, depth: int, room: _Room) -> Json:  # noqa: C901, PLR0
     if value is None or kind is bool:
         return value
     if kind is int:
-        if not -INTEGER_MAX - 1 <= value <= INTEGER_MAX:  # type: ignore[operator]
+        if not INTEGER_MIN <= value <= INTEGER_MAX:  # type: ignore[operator]
             raise _Unsettled
         return value
     if kind is float:
@@ -241,7 +241,7 @@ def _explain(value: object, path: str, depth: int, room: _Room) -> Json:
             room.characters -= len(value)
             return str(value)
         case int():
-            if not -INTEGER_MAX - 1 <= value <= INTEGER_MAX:
+            if not INTEGER_MIN <= value <= INTEGER_MAX:
                 raise _fault(path, "is a whole number outside 64 bits")
             return int(value)
         case float():

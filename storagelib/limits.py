@@ -20,6 +20,7 @@ __all__ = [
     "DOCUMENT_BYTES_MAX",
     "ID_MAX",
     "INTEGER_MAX",
+    "INTEGER_MIN",
     "KEY_MAX",
     "METADATA_BYTES_MAX",
     "NAME_MAX",
@@ -66,7 +67,9 @@ PAGE_MAX: Final = 10_000
 DIMENSION_MAX: Final = 16_000
 """Dimensions of a vector."""
 INTEGER_MAX: Final = 2**63 - 1
-"""The largest whole number that a column or a document holds; the smallest is ``-2**63``."""
+"""The largest whole number that a column or a document holds."""
+INTEGER_MIN: Final = -INTEGER_MAX - 1
+"""The smallest one."""
 
 
 def check_tenant_id(tenant_id: object) -> str:
@@ -128,7 +131,7 @@ def check_flag(name: str, value: object) -> bool:
     return value
 
 
-def check_integer(name: str, value: object, *, least: int = -INTEGER_MAX - 1, most: int = INTEGER_MAX) -> int:
+def check_integer(name: str, value: object, *, least: int = INTEGER_MIN, most: int = INTEGER_MAX) -> int:
     """Return a whole number from ``least`` to ``most``; ``True`` is none."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidInput("the argument cannot be used", [f"{name}: must be a whole number"])

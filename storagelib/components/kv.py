@@ -10,7 +10,7 @@ from typing import Final
 from storagelib import documents
 from storagelib.documents import Json
 from storagelib.errors import InvalidInput
-from storagelib.limits import INTEGER_MAX
+from storagelib.limits import INTEGER_MAX, INTEGER_MIN
 
 __all__ = ["Characteristics", "Entry", "NewEntry", "counter", "entry"]
 
@@ -81,6 +81,6 @@ def counter(value: bytes | None, by: int) -> int:
     if not text.isdigit() or len(value) > _COUNTER_BYTES_MAX:
         raise InvalidInput("the value cannot be counted", ["key: holds something else than a whole number"])
     total = int(value) + by
-    if not -INTEGER_MAX - 1 <= total <= INTEGER_MAX:
+    if not INTEGER_MIN <= total <= INTEGER_MAX:
         raise InvalidInput("the value cannot be counted", ["by: would take the counter outside 64 bits"])
     return total
