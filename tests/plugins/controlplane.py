@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from storage_operator.devenv import ownership, toolchain
-from storage_operator.devenv.controlplane import CONTROLLER_MANAGER, ControlPlane
+from storage_operator.devenv.controlplane import CONTROLLER_MANAGER, DEFINED, ControlPlane
 from storage_operator.devenv.environment import remove_orphans
 from storage_operator.errors import UserError
 
@@ -66,8 +66,7 @@ class Cluster:
 
     def wait_until_defined(self) -> None:
         """Wait until the custom resources are served, whoever installed their definitions."""
-        # A new definition has no conditions to wait for until its names are accepted.
-        for wish in ("jsonpath={.status.acceptedNames.kind}", "condition=Established"):
+        for wish in DEFINED:
             self.run("wait", f"--for={wish}", "--timeout=90s", "-f", str(CRDS))
 
 

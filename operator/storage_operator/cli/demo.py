@@ -29,6 +29,7 @@ from storage_operator.cli.database import SUPERUSER_VARIABLE, conninfo_of
 from storage_operator.cli.progress import ProgressLine
 from storage_operator.cli.workspace import Line, opened, read_manifests
 from storage_operator.devenv import process
+from storage_operator.devenv.controlplane import DEFINED
 from storage_operator.devenv.environment import KUBECONFIG_VARIABLE, Environment, Wishes
 from storage_operator.devenv.locations import write_private
 from storage_operator.errors import UserError
@@ -183,8 +184,7 @@ class Stage:
         self._stop_operator()
         prepared = self._prepare(CLUSTER_DATABASE)
         self._kubectl("apply", "--server-side", "--force-conflicts", "-f", str(DEFINITIONS))
-        # A new definition has no conditions to wait for until its names are accepted.
-        for wish in ("jsonpath={.status.acceptedNames.kind}", "condition=Established"):
+        for wish in DEFINED:
             self._kubectl("wait", f"--for={wish}", "--timeout=30s", "-f", str(DEFINITIONS))
         self._kubectl("apply", "-f", str(MANIFESTS / "1-namespaces.yaml"))
         namespace, name = ADMIN_SECRET

@@ -31,6 +31,8 @@ from storage_operator.devenv.statefile import read_state
 from storage_operator.errors import UserError
 
 ETCD, API_SERVER, CONTROLLER_MANAGER = "etcd", "kube-apiserver", "kube-controller-manager"
+# What `kubectl wait` waits for, in turn, until definitions are served: a new one has no conditions before its names.
+DEFINED = ("jsonpath={.status.acceptedNames.kind}", "condition=Established")
 _READY_TIMEOUT_SECONDS = 120.0
 _REQUEST_TIMEOUT_SECONDS = 5.0
 # The API server would wait much longer for its watchers; nothing is lost when it does not.
