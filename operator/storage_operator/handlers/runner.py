@@ -269,7 +269,6 @@ class Runner:
             async with asyncio.timeout(ABANDON_SECONDS):
                 await parts.engine.aclose()
         await self._stop_watches(work)
-        self._stand_down()
         return ExitCode.LEASE_LOST
 
     async def _stop_watches(self, work: asyncio.Task[None]) -> None:

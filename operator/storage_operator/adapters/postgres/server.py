@@ -258,7 +258,7 @@ _SESSION: dict[str, Any] = {
 
 @asynccontextmanager
 async def answering(seconds: float) -> AsyncIterator[None]:
-    """Raise ``DatabaseFault`` (Unreachable) when a server that let us in does not answer within the time."""
+    """Raise ``DatabaseFault`` (Unreachable) when a server does not answer within the time, or does not let us in."""
     try:
         async with asyncio.timeout(seconds):
             yield
